@@ -1,0 +1,26 @@
+//! What is read from the databases: targets, their lanes, SQL, rows, and the snapshot of results.
+//!
+//! One direction: a [`run`] sends a [`statement`] over one of a target's [`lanes`], collects the answer as
+//! [`Rows`], turns it into validated text by way of [`mapping`] and [`fragment`], and publishes that in the
+//! [`Snapshot`] with one synchronous call. This crate knows no intervals, no configuration format and no HTTP.
+
+pub mod clock;
+pub mod driver;
+pub mod failure;
+pub mod fragment;
+pub mod lanes;
+pub mod mapping;
+pub mod mysql;
+pub mod query;
+pub mod rollup;
+pub mod rows;
+pub mod run;
+pub mod snapshot;
+pub mod statement;
+pub mod target;
+
+pub use clock::BootTime;
+pub use failure::{Failure, Reason};
+pub use query::{Family, Kind, Metric, OnNull, Query, ResultLimits, ValueSource};
+pub use snapshot::{FamilyText, ItemId, Snapshot};
+pub use target::{Address, Password, Secret, Target, Tls, TlsMode};

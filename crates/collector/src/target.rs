@@ -1,0 +1,160 @@
+//! One MySQL-protocol server: where it is, how to log in, and the labels its series carry.
+
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc};
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// A server to watch, as the configuration says it. Equal targets keep their connections over a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name, unique in the fleet; the value of the target label.
+    pub name: Arc<str>,
+    /// The group it belongs to.
+    pub group: Arc<str>,
+    /// Where it listens.
+    pub address: Address,
+    /// The account to log in with.
+    pub user: String,
+    /// Where that account's password comes from.
+    pub password: Password,
+    /// The schema a session starts in; none by default.
+    pub database: Option<String>,
+    /// Whether and how the connection is encrypted.
+    pub tls: Tls,
+    /// The label names and values that each of its series carries, sorted by name: the target label first to be
+    /// merged, then those of its group and its own. Empty with `target_label = ""` and no `labels`.
+    pub labels: Vec<(String, String)>,
+    /// Connections open, or still running at the server, at any moment: at least 1. With 1 there is one lane and
+    /// no KILL, with 2 one lane and KILL, with n there are n - 1 lanes and KILL.
+    pub max_connections: u16,
+    /// Whether a query that outlives its limit is stopped by `KILL` on a side connection.
+    pub kill: bool,
+}
+
+impl Target {
+    /// How many runs may use the server at once: one connection is kept for KILL where there is more than one.
+    pub fn lanes(&self) -> u16 {
+        self.max_connections.saturating_sub(1).max(1)
+    }
+
+    /// Whether a side connection for KILL fits under `max_connections`.
+    pub fn may_kill(&self) -> bool {
+        self.kill && self.max_connections > 1
+    }
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A host name or IP address (an IPv6 address without brackets) and a port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port, 3306 by default.
+        port: u16,
+    },
+    /// The path of a Unix socket.
+    Socket(PathBuf),
+}
+
+impl Address {
+    /// The IP address, where the host is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp { host, .. } => host.parse().ok(),
+            Self::Socket(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Socket(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Whether a connection is encrypted, and what the server has to prove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// How much is asked for.
+    pub mode: TlsMode,
+    /// A PEM file with the certificate authorities to trust, besides the built-in public ones.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate chain and private key, both PEM files.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How much is asked of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never encrypted; the default for Unix sockets.
+    Disabled,
+    /// Encrypted if the server can, without asking who it is; the default for TCP.
+    Preferred,
+    /// Encrypted or not at all, without asking who it is.
+    Required,
+    /// The certificate must come from a trusted authority.
+    VerifyCa,
+    /// The certificate must come from a trusted authority and name the host.
+    VerifyIdentity,
+}
+
+impl TlsMode {
+    /// The word of the configuration and of the label `tls` of `target_info`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Preferred => "preferred",
+            Self::Required => "required",
+            Self::VerifyCa => "verify_ca",
+            Self::VerifyIdentity => "verify_identity",
+        }
+    }
+}
+
+/// Where a password comes from. Files and variables are read anew at each connect, so a rotated secret needs no
+/// reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Password {
+    /// The account has none.
+    None,
+    /// Written in the configuration.
+    Inline(Secret),
+    /// The content of a file, without one trailing line end.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}
+
+/// A password that no log, error or page can show: its `Debug` is a placeholder and it has no `Display`.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// Takes the text over.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(SecretString::from(text.into()))
+    }
+
+    /// The text itself, for the login and for nothing else.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+impl Eq for Secret {}

@@ -1,0 +1,2 @@
+//! The `fleet-query-exporter` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What is shown: the page, the health answers, and the server around them.

@@ -1,0 +1,1 @@
+//! When: due times, permits, back-off, and the owner of every item's task.
