@@ -1,1 +1,19 @@
 //! When: due times, permits, back-off, and the owner of every item's task.
+//!
+//! An item is a [`Job`] with an interval and a timeout, on a target. [`Scheduler::sync`] is given the wanted set
+//! and finds the difference; nothing else starts or stops a task. This crate knows tokio's time and an async job;
+//! it does not know SQL, samples, configuration or HTTP, and reads no wall clock after [`Timeline`] was made.
+
+mod gate;
+mod item_loop;
+mod schedule;
+mod scheduler;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+pub use gate::Verdict;
+pub use item_loop::{Job, Missed, Start};
+pub use schedule::{GRID, Schedule};
+pub use scheduler::{Changes, Item, Limits, Scheduler, Stats};
+pub use timeline::Timeline;

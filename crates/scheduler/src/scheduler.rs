@@ -1,0 +1,240 @@
+//! The owner of every item's task: it is given the wanted set and finds the difference.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use xxhash_rust::xxh64::xxh64;
+
+use crate::{
+    gate::Gate,
+    item_loop::{ItemLoop, Job, NOT_WAITING, Shared},
+    schedule::Schedule,
+    timeline::Timeline,
+};
+
+/// Limits over the whole fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Runs at once at targets that are not down. An eighth as many more, at least one, may try down targets.
+    pub max_runs: usize,
+    /// An item with an interval longer than this runs once within it after the start, and then on its offset.
+    pub startup_spread: Duration,
+}
+
+/// One query on one target.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Item<J> {
+    /// The target's name.
+    pub target: Arc<str>,
+    /// The query's name.
+    pub query: Arc<str>,
+    /// How many runs the target bears at once, the same for each of its items; at least 1.
+    pub lanes: usize,
+    /// How often.
+    pub interval: Duration,
+    /// How long a run waits for its permits at most; the run itself bounds itself.
+    pub timeout: Duration,
+    /// What to do. Equal jobs of equal items are the same job: the old one goes on.
+    pub job: Arc<J>,
+}
+
+// By hand: a derive would ask for `J: Clone`, and the job is shared, not copied.
+impl<J> Clone for Item<J> {
+    fn clone(&self) -> Self {
+        Self {
+            target: Arc::clone(&self.target),
+            query: Arc::clone(&self.query),
+            lanes: self.lanes,
+            interval: self.interval,
+            timeout: self.timeout,
+            job: Arc::clone(&self.job),
+        }
+    }
+}
+
+/// What a [`Scheduler::sync`] did, in numbers of items. A changed item is stopped and started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Items that go on untouched.
+    pub kept: usize,
+    /// New and changed items.
+    pub started: usize,
+    /// Vanished and changed items.
+    pub stopped: usize,
+}
+
+/// The scheduler's own numbers, to be read at any time.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    shared: Arc<Shared>,
+    pending: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
+}
+
+impl Stats {
+    /// Runs that are going.
+    pub fn runs_in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Items that are due and wait for a permit.
+    pub fn runs_waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How long ago the tick was due that has waited longest; zero if none has.
+    pub fn oldest_overdue(&self) -> Duration {
+        let now_ms = self.shared.timeline.since_epoch(Instant::now()).as_millis();
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = pending.iter().map(|ms| ms.load(Ordering::Relaxed)).min().unwrap_or(NOT_WAITING);
+        Duration::from_millis(u64::try_from(now_ms.saturating_sub(u128::from(oldest))).unwrap_or(0))
+    }
+}
+
+/// The owner of every item's task. Dropping it ends them all.
+#[derive(Debug)]
+pub struct Scheduler<J> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) gates: BTreeMap<Arc<str>, Arc<Gate>>,
+    running: BTreeMap<(Arc<str>, Arc<str>), Running<J>>,
+    pending: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
+    token: CancellationToken,
+    tracker: TaskTracker,
+    seed: u64,
+}
+
+#[derive(Debug)]
+struct Running<J> {
+    item: Item<J>,
+    pending_ms: Arc<AtomicU64>,
+    token: CancellationToken,
+    task: JoinHandle<Option<()>>,
+}
+
+impl<J: Job + PartialEq> Scheduler<J> {
+    /// A scheduler without items. `seed` makes the jitter of back-offs repeatable.
+    pub fn new(limits: Limits, timeline: Timeline, seed: u64) -> Self {
+        let shared = Shared {
+            timeline,
+            startup_spread: limits.startup_spread,
+            runs: Arc::new(Semaphore::new(limits.max_runs.clamp(1, Semaphore::MAX_PERMITS))),
+            tries: Arc::new(Semaphore::new((limits.max_runs / 8).clamp(1, Semaphore::MAX_PERMITS))),
+            in_flight: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+            gates: BTreeMap::new(),
+            running: BTreeMap::new(),
+            pending: Arc::default(),
+            token: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            seed,
+        }
+    }
+
+    /// The scheduler's own numbers.
+    pub fn stats(&self) -> Stats {
+        Stats { shared: Arc::clone(&self.shared), pending: Arc::clone(&self.pending) }
+    }
+
+    /// Makes the running items these. An item that is equal keeps its task and everything with it; one that
+    /// vanished or changed has ended, its run dropped, when this returns. Of several items with the same query
+    /// and target the last counts.
+    pub async fn sync(&mut self, wanted: Vec<Item<J>>) -> Changes {
+        let wanted: BTreeMap<_, _> =
+            wanted.into_iter().map(|item| ((item.query.clone(), item.target.clone()), item)).collect();
+        let mut changes = Changes::default();
+        let over: Vec<_> = self
+            .running
+            .iter()
+            .filter(|(id, old)| wanted.get(*id) != Some(&old.item))
+            .map(|(id, _)| id.clone())
+            .collect();
+        changes.stopped = over.len();
+        self.stop(over).await;
+        self.open_gates(&wanted);
+        for (id, item) in wanted {
+            if self.running.contains_key(&id) {
+                changes.kept += 1;
+                continue;
+            }
+            changes.started += 1;
+            let running = self.spawn(item);
+            self.running.insert(id, running);
+        }
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) =
+            self.running.values().map(|running| Arc::clone(&running.pending_ms)).collect();
+        changes
+    }
+
+    /// Ends every item, dropping what runs, and returns when all tasks are gone.
+    pub async fn shutdown(self) {
+        self.token.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Cancels first and waits second, so that all end together. Waiting makes sure that nothing of a stopped
+    /// item is published after this.
+    async fn stop(&mut self, ids: Vec<(Arc<str>, Arc<str>)>) {
+        let stopped: Vec<_> = ids.iter().filter_map(|id| self.running.remove(id)).collect();
+        for running in &stopped {
+            running.token.cancel();
+        }
+        for running in stopped {
+            // The loop catches its job's panics; a join error could only say what no longer matters.
+            let _ = running.task.await;
+        }
+    }
+
+    /// One gate for each target: kept with its state where the number of lanes is the same.
+    fn open_gates(&mut self, wanted: &BTreeMap<(Arc<str>, Arc<str>), Item<J>>) {
+        let mut targets: BTreeMap<&Arc<str>, (usize, Duration)> = BTreeMap::new();
+        for item in wanted.values() {
+            let entry = targets.entry(&item.target).or_insert((item.lanes.max(1), item.interval));
+            entry.1 = entry.1.min(item.interval);
+        }
+        self.gates.retain(|target, gate| targets.get(target).is_some_and(|(lanes, _)| *lanes == gate.size));
+        for (target, (lanes, shortest)) in targets {
+            match self.gates.get(target) {
+                Some(gate) => gate.set_shortest(shortest),
+                None => {
+                    let seed = self.seed ^ xxh64(target.as_bytes(), 0);
+                    self.gates.insert(Arc::clone(target), Arc::new(Gate::new(lanes, shortest, seed)));
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, item: Item<J>) -> Running<J> {
+        let spread = self.shared.startup_spread;
+        let pending_ms = Arc::new(AtomicU64::new(NOT_WAITING));
+        let item_loop = ItemLoop {
+            schedule: Schedule::new(&item.target, &item.query, item.interval),
+            startup: (item.interval > spread).then(|| Schedule::new(&item.target, &item.query, spread)),
+            timeout: item.timeout,
+            gate: Arc::clone(&self.gates[&item.target]),
+            job: Arc::clone(&item.job),
+            shared: Arc::clone(&self.shared),
+            pending_ms: Arc::clone(&pending_ms),
+        };
+        let token = self.token.child_token();
+        // Around the loop, not inside it: the loop has no exit path that could be wrong.
+        let task = self.tracker.spawn(token.clone().run_until_cancelled_owned(item_loop.run()));
+        Running { item, pending_ms, token, task }
+    }
+}
+
+impl<J> Drop for Scheduler<J> {
+    fn drop(&mut self) {
+        self.token.cancel();
+    }
+}
