@@ -1,1 +1,256 @@
-//! To come.
+//! The text of samples: encoded once, when a result is published, and checked before anybody sees it.
+//!
+//! One invalid byte costs Prometheus the whole page, so what leaves here has been read once more by [`is_valid`],
+//! which shares no code with the writing.
+
+/// Appends label pairs in encoded form, `a="b",c="d"`.
+pub(crate) fn labels_text<'a>(labels: impl Iterator<Item = &'a (String, String)>) -> String {
+    let mut text = String::new();
+    for (name, value) in labels {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(name);
+        text.push_str("=\"");
+        escape_label(&mut text, value);
+        text.push('"');
+    }
+    text
+}
+
+/// Appends a label value with the three escapes of the format.
+pub(crate) fn escape_label(text: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
+            c => text.push(c),
+        }
+    }
+}
+
+/// Appends a cell as a label value: invalid UTF-8 becomes U+FFFD, and what is longer than `max` bytes is cut on a
+/// character's border. Returns whether it was cut.
+pub(crate) fn append_label(out: &mut Vec<u8>, value: &[u8], max: usize) -> bool {
+    let mut room = max;
+    for chunk in value.utf8_chunks() {
+        let (valid, whole) = cut(chunk.valid(), room);
+        append_escaped(out, valid.as_bytes());
+        if !whole {
+            return true;
+        }
+        room -= valid.len();
+        if !chunk.invalid().is_empty() {
+            let replacement = "\u{fffd}";
+            if room < replacement.len() {
+                return true;
+            }
+            out.extend_from_slice(replacement.as_bytes());
+            room -= replacement.len();
+        }
+    }
+    false
+}
+
+fn cut(text: &str, room: usize) -> (&str, bool) {
+    if text.len() <= room {
+        return (text, true);
+    }
+    (&text[..text.floor_char_boundary(room)], false)
+}
+
+fn append_escaped(out: &mut Vec<u8>, valid: &[u8]) {
+    // Most values need no escape at all.
+    if !valid.iter().any(|b| matches!(b, b'\\' | b'"' | b'\n')) {
+        out.extend_from_slice(valid);
+        return;
+    }
+    for b in valid {
+        match b {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b => out.push(*b),
+        }
+    }
+}
+
+/// The number of a cell as it goes on the page, or `None` if it is none.
+///
+/// A plain decimal number keeps the digits it came with, so that a 30-digit DECIMAL stays exact. Words, hexadecimal
+/// and what overflows a double are no numbers: Prometheus drops the whole page for some of them.
+pub(crate) fn number(cell: &[u8]) -> Option<&[u8]> {
+    let cell = cell.trim_ascii();
+    let (mantissa, exponent) = match cell.iter().position(|b| matches!(b, b'e' | b'E')) {
+        Some(e) => (&cell[..e], Some(&cell[e + 1..])),
+        None => (cell, None),
+    };
+    let unsigned = |text: &[u8]| -> bool { !text.is_empty() && text.iter().all(u8::is_ascii_digit) };
+    let without_sign = |text: &'_ [u8]| -> usize { usize::from(matches!(text.first(), Some(b'+' | b'-'))) };
+    let digits = &mantissa[without_sign(mantissa)..];
+    let plain = match digits.iter().position(|b| *b == b'.') {
+        Some(dot) => unsigned(&digits[..dot]) && unsigned(&digits[dot + 1..]),
+        None => unsigned(digits),
+    };
+    let scaled = exponent.is_none_or(|e| unsigned(&e[without_sign(e)..]));
+    if !(plain && scaled) {
+        return None;
+    }
+    // Only a long number or one with an exponent can be beyond a double.
+    let safe = exponent.is_none() && digits.len() <= 300;
+    let finite = || std::str::from_utf8(cell).ok()?.parse::<f64>().ok().filter(|value| value.is_finite());
+    (safe || finite().is_some()).then_some(cell)
+}
+
+/// Whether these bytes are whole sample lines of the text format, as every reader of it understands them.
+///
+/// Source: the Prometheus text format 0.0.4, and what Prometheus 2.42 to 3.x drops a page for.
+pub fn is_valid(fragment: &[u8]) -> bool {
+    std::str::from_utf8(fragment).is_ok() && (fragment.is_empty() || fragment.ends_with(b"\n")) && {
+        let mut rest = fragment;
+        while !rest.is_empty() {
+            match sample_line(rest) {
+                Some(behind) => rest = behind,
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Reads one line; `None` if it is not one.
+fn sample_line(line: &[u8]) -> Option<&[u8]> {
+    let mut rest = name(line, b':')?;
+    if let Some(labels) = rest.strip_prefix(b"{") {
+        rest = label_pairs(labels)?;
+    }
+    let rest = rest.strip_prefix(b" ")?;
+    let end = rest.iter().position(|b| *b == b'\n')?;
+    let value = &rest[..end];
+    (value == b"NaN" || number(value).is_some_and(|number| number.len() == value.len()))
+        .then(|| &rest[end + 1..])
+}
+
+/// Reads a metric or label name; `also` is the one further byte that it may hold.
+fn name(text: &[u8], also: u8) -> Option<&[u8]> {
+    let part = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_' || *b == also;
+    let length = text.iter().take_while(|b| part(b)).count();
+    (length > 0 && !text[0].is_ascii_digit()).then(|| &text[length..])
+}
+
+/// Reads `a="b",c="d"}`.
+fn label_pairs(mut text: &[u8]) -> Option<&[u8]> {
+    loop {
+        text = name(text, b'_')?.strip_prefix(b"=\"")?;
+        text = quoted(text)?;
+        match text.first()? {
+            b',' => text = &text[1..],
+            b'}' => return Some(&text[1..]),
+            _ => return None,
+        }
+    }
+}
+
+/// Reads a label value up to and with its closing quote.
+fn quoted(text: &[u8]) -> Option<&[u8]> {
+    let mut i = 0;
+    loop {
+        match text.get(i)? {
+            b'"' => return Some(&text[i + 1..]),
+            b'\\' if matches!(text.get(i + 1)?, b'\\' | b'"' | b'n') => i += 2,
+            b'\n' | b'\\' => return None,
+            _ => i += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_digits_and_nothing_else_passes_for_one() {
+        for (cell, expected) in [
+            ("1", Some("1")),
+            ("-0", Some("-0")),
+            ("+5", Some("+5")),
+            (" 42 ", Some("42")),
+            ("000042", Some("000042")),
+            ("18446744073709551615", Some("18446744073709551615")),
+            ("12345678901234567890.1234567890", Some("12345678901234567890.1234567890")),
+            ("1.7976931348623157e308", Some("1.7976931348623157e308")),
+            ("1E-320", Some("1E-320")),
+            ("1e999", None),
+            ("", None),
+            ("-", None),
+            (".5", None),
+            ("5.", None),
+            ("0x10", None),
+            ("1_000", None),
+            ("nan", None),
+            ("inf", None),
+            ("-infinity", None),
+            ("1e", None),
+            ("1 2", None),
+            ("ON", None),
+            ("2024-02-29", None),
+            ("12:30:00", None),
+        ] {
+            assert_eq!(
+                number(cell.as_bytes()).map(|n| std::str::from_utf8(n).unwrap()),
+                expected,
+                "{cell:?}"
+            );
+        }
+        assert_eq!(number("9".repeat(400).as_bytes()), None, "beyond a double");
+    }
+
+    #[test]
+    fn labels_are_cut_on_a_characters_border_and_made_valid() {
+        for (value, max, expected, cut) in [
+            (&b"plain"[..], 100, "plain", false),
+            (b"a\\b\"c\nd", 100, "a\\\\b\\\"c\\nd", false),
+            (b"a\xffb", 100, "a\u{fffd}b", false),
+            ("größe".as_bytes(), 3, "gr", true),
+            (b"abc", 3, "abc", false),
+            (b"abcd", 3, "abc", true),
+            (b"a\xff", 3, "a", true),
+            (b"", 3, "", false),
+        ] {
+            let mut out = Vec::new();
+            assert_eq!(append_label(&mut out, value, max), cut, "{value:?}");
+            assert_eq!(std::str::from_utf8(&out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn the_check_accepts_what_is_valid_and_nothing_else() {
+        for valid in ["", "a 1\n", "a:b{c=\"d\"} -1.5\nx{y=\"\\\\\\\"\\n\",z=\"\"} NaN\n"] {
+            assert!(is_valid(valid.as_bytes()), "{valid:?}");
+        }
+        for invalid in [
+            "a 1",
+            "a 1\n\n",
+            "a\n",
+            "1a 1\n",
+            "a{} 1\n",
+            "a{b=\"c\",} 1\n",
+            "a{b=\"c} 1\n",
+            "a{b=\"c\nd\"} 1\n",
+            "a{b=\"\\x\"} 1\n",
+            "a{1=\"c\"} 1\n",
+            "a{b:c=\"d\"} 1\n",
+            "a  1\n",
+            "a 1e999\n",
+            "a 0x10\n",
+            "a 1 1700000000\n",
+            "a{b=\"c\"}1\n",
+            "# HELP a b\n",
+            "a 1\r\n",
+        ] {
+            assert!(!is_valid(invalid.as_bytes()), "{invalid:?}");
+        }
+        assert!(!is_valid(b"a{b=\"\xff\"} 1\n"));
+    }
+}

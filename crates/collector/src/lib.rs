@@ -22,5 +22,8 @@ pub mod target;
 pub use clock::BootTime;
 pub use failure::{Failure, Reason};
 pub use query::{Family, Kind, Metric, OnNull, Query, ResultLimits, ValueSource};
+pub use rollup::TargetStats;
+pub use rows::Rows;
+pub use run::{Arranged, Collector, Item, ItemSpec, Report, Success};
 pub use snapshot::{FamilyText, ItemId, Snapshot};
 pub use target::{Address, Password, Secret, Target, Tls, TlsMode};

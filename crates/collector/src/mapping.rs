@@ -1,1 +1,314 @@
-//! To come.
+//! Rows to samples: pure. The columns are found by name once per answer, and each row then becomes text.
+
+use std::{collections::HashSet, ops::Range};
+
+use bytes::Bytes;
+
+use crate::{
+    Failure, Metric, OnNull, Query, Reason, Rows, Target, ValueSource,
+    fragment::{append_label, is_valid, labels_text, number},
+    rows::{CellKind, Column, Row},
+};
+
+/// Why a sample that a row should have yielded is not on the page, as labels of `series_dropped_total`.
+pub const DROPPED: [&str; 3] = ["duplicate", "not_a_number", "invalid"];
+
+/// An item's families and the encoded beginnings of their lines, made once for each item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// For each family of the query, in the order of first appearance, the metrics that feed it.
+    families: Vec<Vec<Feed>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Feed {
+    metric: usize,
+    /// `name` and, where there are labels that are the same for each row, `{` and these.
+    prefix: String,
+    /// Whether the prefix already holds a label.
+    labelled: bool,
+}
+
+/// What an answer became.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Mapped {
+    /// For each family of the plan its lines; possibly none.
+    pub(crate) fragments: Vec<Bytes>,
+    pub(crate) series: usize,
+    /// In the order of [`DROPPED`].
+    pub(crate) dropped: [u64; DROPPED.len()],
+    /// Label values cut at the limit.
+    pub(crate) cut: u64,
+    /// The first value that was no number, for the log.
+    pub(crate) example: Option<String>,
+}
+
+impl Plan {
+    /// The plan of `query` on `target`.
+    pub(crate) fn new(query: &Query, target: &Target) -> Self {
+        let mut families: Vec<(&str, Vec<Feed>)> = Vec::new();
+        for (metric, Metric { family, static_labels, .. }) in query.metrics.iter().enumerate() {
+            let labels = labels_text(target.labels.iter().chain(static_labels));
+            let labelled = !labels.is_empty();
+            let prefix = if labelled { format!("{}{{{labels}", family.name) } else { family.name.clone() };
+            let feed = Feed { metric, prefix, labelled };
+            match families.iter_mut().find(|(name, _)| *name == family.name) {
+                Some((_, feeds)) => feeds.push(feed),
+                None => families.push((&family.name, vec![feed])),
+            }
+        }
+        Self { families: families.into_iter().map(|(_, feeds)| feeds).collect() }
+    }
+
+    /// For each family, one of the metrics that feed it.
+    pub(crate) fn family_metrics(&self) -> impl Iterator<Item = usize> {
+        self.families.iter().map(|feeds| feeds[0].metric)
+    }
+
+    /// Turns an answer into the lines of each family, or says why it does not fit.
+    pub(crate) fn map(&self, query: &Query, rows: &Rows) -> Result<Mapped, Failure> {
+        let mut mapped = Mapped::default();
+        let mut text = Text::default();
+        let mut ends = Vec::with_capacity(self.families.len());
+        for feeds in &self.families {
+            let start = text.bytes.len();
+            text.lines.clear();
+            for feed in feeds {
+                map_metric(query, &query.metrics[feed.metric], feed, rows, &mut text, &mut mapped)?;
+            }
+            mapped.dropped[0] += text.drop_duplicates(start);
+            if !is_valid(&text.bytes[start..]) {
+                // Our own mistake, then: nobody else's page suffers for it.
+                mapped.dropped[2] += text.lines.len() as u64;
+                text.bytes.truncate(start);
+                text.lines.clear();
+            }
+            mapped.series += text.lines.len();
+            ends.push(text.bytes.len());
+        }
+        // One buffer of the exact size; the fragments are slices of it.
+        let bytes = Bytes::copy_from_slice(&text.bytes);
+        let mut start = 0;
+        mapped.fragments =
+            ends.into_iter().map(|end| bytes.slice(std::mem::replace(&mut start, end)..end)).collect();
+        Ok(mapped)
+    }
+}
+
+/// The lines of one family as they are written, and where they are.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    lines: Vec<Line>,
+}
+
+#[derive(Clone)]
+struct Line {
+    /// Name and labels.
+    series: Range<usize>,
+    /// Behind the line's end.
+    end: usize,
+}
+
+impl Text {
+    /// Keeps the first of equal series. Returns how many lines went.
+    fn drop_duplicates(&mut self, start: usize) -> u64 {
+        let mut seen = HashSet::with_capacity(self.lines.len());
+        if self.lines.len() < 2 || self.lines.iter().all(|line| seen.insert(&self.bytes[line.series.clone()]))
+        {
+            return 0;
+        }
+        seen.clear();
+        let kept: Vec<_> =
+            self.lines.iter().filter(|line| seen.insert(&self.bytes[line.series.clone()])).cloned().collect();
+        let bytes: Vec<u8> =
+            kept.iter().flat_map(|line| &self.bytes[line.series.start..line.end]).copied().collect();
+        let gone = self.lines.len() - kept.len();
+        self.bytes.truncate(start);
+        self.bytes.extend_from_slice(&bytes);
+        self.lines = kept;
+        gone as u64
+    }
+}
+
+fn map_metric(
+    query: &Query,
+    metric: &Metric,
+    feed: &Feed,
+    rows: &Rows,
+    text: &mut Text,
+    mapped: &mut Mapped,
+) -> Result<(), Failure> {
+    // An empty answer does not show its columns, so there is nothing to compare them with.
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let labels = metric.labels.iter().map(|name| Ok((name.as_str(), find(rows.columns(), name)?)));
+    let labels = labels.collect::<Result<Vec<_>, Failure>>()?;
+    let value = match &metric.value {
+        ValueSource::Column(name) => Some(find(rows.columns(), name)?),
+        ValueSource::Static(_) => None,
+    };
+    let (mut numbers, mut others) = (0_usize, 0_u64);
+    for row in rows.iter() {
+        let start = text.bytes.len();
+        text.bytes.extend_from_slice(feed.prefix.as_bytes());
+        mapped.cut +=
+            append_labels(text, feed.labelled, &labels, &row, rows.columns(), query.limits.label_bytes);
+        let series = start..text.bytes.len();
+        text.bytes.push(b' ');
+        match append_value(&mut text.bytes, metric, value, &row, rows.columns())? {
+            Value::Number => numbers += 1,
+            Value::Skipped => {
+                text.bytes.truncate(start);
+                continue;
+            }
+            Value::NotANumber(found) => {
+                others += 1;
+                mapped.example.get_or_insert(found);
+                text.bytes.truncate(start);
+                continue;
+            }
+        }
+        text.bytes.push(b'\n');
+        text.lines.push(Line { series, end: text.bytes.len() });
+        if mapped.series + text.lines.len() > query.limits.series {
+            let message = format!("more than {} series: aggregate, or raise max_series", query.limits.series);
+            return Err(Failure::answered(Reason::TooLarge, message));
+        }
+    }
+    mapped.dropped[1] += others;
+    if numbers == 0 && others > 0 {
+        let found = mapped.example.take().unwrap_or_default();
+        return Err(Failure::answered(Reason::Mapping, found));
+    }
+    Ok(())
+}
+
+/// Appends the row's labels and the closing brace. Returns how many values were cut.
+fn append_labels(
+    text: &mut Text,
+    labelled: bool,
+    labels: &[(&str, usize)],
+    row: &Row<'_>,
+    columns: &[Column],
+    max: usize,
+) -> u64 {
+    let mut cut = 0;
+    let mut separator: &[u8] = if labelled { b"," } else { b"{" };
+    for (name, column) in labels {
+        text.bytes.extend_from_slice(separator);
+        separator = b",";
+        text.bytes.extend_from_slice(name.as_bytes());
+        text.bytes.extend_from_slice(b"=\"");
+        let cell = row.cell(*column).unwrap_or_default();
+        match columns[*column].kind {
+            CellKind::Bit => text.bytes.extend_from_slice(bit(cell).unwrap_or_default().as_bytes()),
+            CellKind::Text | CellKind::Temporal => {
+                cut += u64::from(append_label(&mut text.bytes, cell, max));
+            }
+        }
+        text.bytes.push(b'"');
+    }
+    if labelled || !labels.is_empty() {
+        text.bytes.push(b'}');
+    }
+    cut
+}
+
+enum Value {
+    Number,
+    Skipped,
+    NotANumber(String),
+}
+
+fn append_value(
+    out: &mut Vec<u8>,
+    metric: &Metric,
+    column: Option<usize>,
+    row: &Row<'_>,
+    columns: &[Column],
+) -> Result<Value, Failure> {
+    let column = match (&metric.value, column) {
+        (ValueSource::Static(text), _) => {
+            out.extend_from_slice(text.as_bytes());
+            return Ok(Value::Number);
+        }
+        (ValueSource::Column(_), Some(column)) => column,
+        (ValueSource::Column(_), None) => return Ok(Value::Skipped),
+    };
+    let name = &columns[column].name;
+    let Some(cell) = row.cell(column) else {
+        return match metric.on_null {
+            OnNull::Skip => Ok(Value::Skipped),
+            OnNull::Zero => {
+                out.push(b'0');
+                Ok(Value::Number)
+            }
+            OnNull::NaN => {
+                out.extend_from_slice(b"NaN");
+                Ok(Value::Number)
+            }
+            OnNull::Error => {
+                let message = format!("column {name} is NULL in a row, and on_null = \"error\"");
+                Err(Failure::answered(Reason::Mapping, message))
+            }
+        };
+    };
+    let digits = match columns[column].kind {
+        CellKind::Bit => bit(cell).map(|digits| out.extend_from_slice(digits.as_bytes())),
+        CellKind::Text | CellKind::Temporal => number(cell).map(|digits| out.extend_from_slice(digits)),
+    };
+    if digits.is_none() {
+        return Ok(Value::NotANumber(not_a_number(&columns[column], cell)));
+    }
+    Ok(Value::Number)
+}
+
+fn not_a_number(column: &Column, cell: &[u8]) -> String {
+    let name = &column.name;
+    match column.kind {
+        CellKind::Temporal => {
+            format!(
+                "column {name} holds a date or time, not a number: use UNIX_TIMESTAMP({name}) or TIME_TO_SEC({name})"
+            )
+        }
+        CellKind::Bit => format!("column {name} holds more than 64 bits, which is not a number"),
+        CellKind::Text => {
+            let shown = &cell[..cell.len().min(40)];
+            format!("column {name} holds {:?}, which is not a number", String::from_utf8_lossy(shown))
+        }
+    }
+}
+
+/// A BIT cell is an unsigned big-endian number of up to eight bytes.
+fn bit(cell: &[u8]) -> Option<String> {
+    (cell.len() <= 8).then(|| cell.iter().fold(0_u64, |n, b| n << 8 | u64::from(*b)).to_string())
+}
+
+/// The place of the column with this name: exactly, else without regard to ASCII case, since MySQL 8 and later
+/// answer `TABLE_NAME` to `table_name`.
+fn find(columns: &[Column], name: &str) -> Result<usize, Failure> {
+    let places = |same: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        columns.iter().enumerate().filter(|(_, column)| same(&column.name)).map(|(n, _)| n).collect()
+    };
+    let mut found = places(&|column| column == name);
+    if found.is_empty() {
+        found = places(&|column| column.eq_ignore_ascii_case(name));
+    }
+    match found[..] {
+        [place] => Ok(place),
+        [] => Err(Failure::answered(
+            Reason::Mapping,
+            format!("there is no column {name}; the answer has {}", names(columns)),
+        )),
+        _ => Err(Failure::answered(
+            Reason::Mapping,
+            format!("column {name} is there more than once; give each a name of its own with AS"),
+        )),
+    }
+}
+
+fn names(columns: &[Column]) -> String {
+    columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+}

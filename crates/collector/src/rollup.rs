@@ -1,1 +1,429 @@
-//! To come.
+//! What the exporter says about its targets and groups: counters that runs add to, and their text.
+//!
+//! Label sets are encoded once, when a target or group appears; a scrape adds the numbers of that moment.
+
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+
+use crate::{
+    Failure, Family, FamilyText, Kind, Reason, Target,
+    driver::Server,
+    fragment::{escape_label, labels_text},
+};
+
+/// Why ticks were missed, as labels.
+pub const MISSED: [&str; 3] = ["running", "no_permit", "target_down"];
+
+/// What became of a KILL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillResult {
+    /// The server confirmed it.
+    Killed,
+    /// The session was already gone.
+    Gone,
+    /// The server refused it.
+    Refused,
+    /// The side connection reached another server, so nothing was sent.
+    OtherServer,
+    /// No side connection, or no answer, in time.
+    Unreachable,
+}
+
+impl KillResult {
+    /// Every result.
+    pub const ALL: [Self; 5] =
+        [Self::Killed, Self::Gone, Self::Refused, Self::OtherServer, Self::Unreachable];
+
+    /// The value of the label `result`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::Gone => "gone",
+            Self::Refused => "refused",
+            Self::OtherServer => "other_server",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    /// Whether the server has nothing of ours left to run.
+    pub(crate) fn is_gone(self) -> bool {
+        matches!(self, Self::Killed | Self::Gone)
+    }
+}
+
+/// The counters of one group.
+#[derive(Debug)]
+pub struct GroupStats {
+    name: Arc<str>,
+    failures: [AtomicU64; Reason::ALL.len()],
+    kills: [AtomicU64; KillResult::ALL.len()],
+}
+
+impl GroupStats {
+    /// A group that nothing has happened in.
+    pub fn new(name: Arc<str>) -> Self {
+        Self { name, failures: Default::default(), kills: Default::default() }
+    }
+}
+
+/// The state and the counters of one target.
+#[derive(Debug)]
+pub struct TargetStats {
+    group: Arc<GroupStats>,
+    /// The labels of each of its series, encoded and without braces.
+    labels: String,
+    /// Those of them that `target_info` has no label of its own for.
+    info_labels: String,
+    tls: &'static str,
+    up: AtomicBool,
+    server: ArcSwapOption<Server>,
+    last_success_ms: AtomicU64,
+    successes: AtomicU64,
+    failures: AtomicU64,
+    missed: [AtomicU64; MISSED.len()],
+    /// The place of the present reason in [`Reason::ALL`], or [`NO_REASON`].
+    reason: AtomicU8,
+    connections: AtomicI64,
+    connects: AtomicU64,
+    kills: AtomicU64,
+}
+
+const NO_REASON: u8 = u8::MAX;
+
+/// The labels that our own families of a target have themselves; a configured label of that name gives way.
+const OWN_LABELS: [&str; 6] = ["outcome", "reason", "flavour", "version", "server_id", "tls"];
+
+impl TargetStats {
+    /// A target that nobody has tried.
+    pub fn new(target: &Target, group: Arc<GroupStats>) -> Self {
+        let not = |own: &'static [&'static str]| {
+            target.labels.iter().filter(move |(name, _)| !own.contains(&name.as_str()))
+        };
+        Self {
+            group,
+            labels: labels_text(not(&["outcome", "reason"])),
+            info_labels: labels_text(not(&OWN_LABELS)),
+            tls: target.tls.mode.as_str(),
+            up: AtomicBool::new(false),
+            server: ArcSwapOption::empty(),
+            last_success_ms: AtomicU64::new(0),
+            successes: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            missed: Default::default(),
+            reason: AtomicU8::new(NO_REASON),
+            connections: AtomicI64::new(0),
+            connects: AtomicU64::new(0),
+            kills: AtomicU64::new(0),
+        }
+    }
+
+    /// A run succeeded. Returns whether the target was not up before.
+    pub fn succeeded(&self) -> bool {
+        self.successes.fetch_add(1, Relaxed);
+        self.last_success_ms.store(wall_ms(), Relaxed);
+        self.reason.store(NO_REASON, Relaxed);
+        !self.up.swap(true, Relaxed)
+    }
+
+    /// A run failed. Returns whether the target's state (up, and why not) has changed.
+    pub fn failed(&self, failure: &Failure) -> bool {
+        self.failures.fetch_add(1, Relaxed);
+        let place = Reason::ALL.iter().position(|reason| *reason == failure.reason).unwrap_or_default();
+        self.group.failures[place].fetch_add(1, Relaxed);
+        let before = self.reason.swap(u8::try_from(place).unwrap_or(NO_REASON), Relaxed);
+        let was_up = self.up.swap(!failure.is_down(), Relaxed);
+        was_up == failure.is_down() || (failure.is_down() && usize::from(before) != place)
+    }
+
+    /// Ticks were missed, for the reason at this place of [`MISSED`].
+    pub fn missed(&self, reason: usize, ticks: u64) {
+        self.missed[reason].fetch_add(ticks, Relaxed);
+    }
+
+    /// Whether the last attempt got an answer.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
+    }
+
+    /// Connections that are open, or whose query may still run at the server.
+    pub fn connections(&self) -> i64 {
+        self.connections.load(Relaxed)
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn connect_begun(&self) {
+        self.connects.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn introduced(&self, server: &Arc<Server>) {
+        self.server.store(Some(Arc::clone(server)));
+    }
+
+    pub(crate) fn killed(&self, result: KillResult) {
+        self.kills.fetch_add(1, Relaxed);
+        let place = KillResult::ALL.iter().position(|known| *known == result).unwrap_or_default();
+        self.group.kills[place].fetch_add(1, Relaxed);
+    }
+}
+
+/// The wall clock, for what is shown; nothing is scheduled or aged by it.
+pub(crate) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Writes the lines of one family.
+pub(crate) struct Lines {
+    name: &'static str,
+    text: String,
+    digits: itoa::Buffer,
+}
+
+impl Lines {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { name, text: String::new(), digits: itoa::Buffer::new() }
+    }
+
+    /// One sample; `labels` and `more` are encoded label pairs or empty.
+    fn add(&mut self, labels: &str, more: &str, value: impl itoa::Integer) {
+        let value = self.digits.format(value);
+        self.text.push_str(self.name);
+        if !(labels.is_empty() && more.is_empty()) {
+            let comma = if labels.is_empty() || more.is_empty() { "" } else { "," };
+            self.text.extend(["{", labels, comma, more, "}"]);
+        }
+        self.text.extend([" ", value, "\n"]);
+    }
+
+    /// One sample whose value is a number of seconds, given in milliseconds.
+    pub(crate) fn add_seconds(&mut self, labels: &str, ms: u64) {
+        let value = ms / 1000;
+        self.add(labels, "", value);
+        if !ms.is_multiple_of(1000) {
+            self.text.pop();
+            let _ = writeln!(self.text, ".{:03}", ms % 1000);
+        }
+    }
+
+    /// One sample.
+    pub(crate) fn add_value(&mut self, labels: &str, value: impl itoa::Integer) {
+        self.add(labels, "", value);
+    }
+
+    pub(crate) fn family(self, help: &str, kind: Kind) -> FamilyText {
+        let family = Arc::new(Family { name: self.name.to_owned(), help: help.to_owned(), kind });
+        let lines = if self.text.is_empty() { Vec::new() } else { vec![Bytes::from(self.text)] };
+        FamilyText { family, lines }
+    }
+}
+
+/// The families about these targets and groups, at this moment.
+pub fn families(targets: &[Arc<TargetStats>], groups: &[Arc<GroupStats>]) -> Vec<FamilyText> {
+    use Kind::{Counter, Gauge};
+    vec![
+        per_target(targets, "query_exporter_up", |t| u8::from(t.is_up()))
+            .family("1 if the last attempt to get an answer from the target had one, else 0", Gauge),
+        target_info(targets),
+        last_success(targets),
+        runs_total(targets),
+        ticks_missed(targets),
+        per_target(targets, "query_exporter_target_failures_total", |t| t.failures.load(Relaxed))
+            .family("failed runs on the target", Counter),
+        failure_reason(targets),
+        per_target(targets, "query_exporter_connections", |t| t.connections().max(0))
+            .family("connections to the target that are open, or whose query may still run there", Gauge),
+        per_target(targets, "query_exporter_connects_total", |t| t.connects.load(Relaxed))
+            .family("attempts to open a connection to the target", Counter),
+        per_target(targets, "query_exporter_kills_total", |t| t.kills.load(Relaxed))
+            .family("attempts to end one of our queries at the target by KILL", Counter),
+        group_failures(groups),
+        group_kills(groups),
+    ]
+}
+
+fn per_target<V: itoa::Integer>(
+    targets: &[Arc<TargetStats>],
+    name: &'static str,
+    value: impl Fn(&TargetStats) -> V,
+) -> Lines {
+    let mut lines = Lines::new(name);
+    for target in targets {
+        lines.add(&target.labels, "", value(target));
+    }
+    lines
+}
+
+fn target_info(targets: &[Arc<TargetStats>]) -> FamilyText {
+    let mut lines = Lines::new("query_exporter_target_info");
+    for target in targets {
+        let mut more = String::new();
+        let server = target.server.load();
+        let server = server.as_ref();
+        let facts = [
+            ("flavour", server.map_or("", |s| s.flavour.as_str())),
+            ("version", server.map_or("", |s| s.version.as_str())),
+            ("server_id", server.map_or("", |s| s.server_id.as_str())),
+            ("tls", target.tls),
+        ];
+        for (name, value) in facts {
+            let comma = if more.is_empty() { "" } else { "," };
+            let _ = write!(more, "{comma}{name}=\"");
+            escape_label(&mut more, value);
+            more.push('"');
+        }
+        lines.add(&target.info_labels, &more, 1);
+    }
+    lines.family(
+        "what the target's server said of itself at the last connect, and how TLS is asked for",
+        Kind::Gauge,
+    )
+}
+
+fn last_success(targets: &[Arc<TargetStats>]) -> FamilyText {
+    let mut lines = Lines::new("query_exporter_target_last_success_timestamp_seconds");
+    for target in targets {
+        lines.add_seconds(&target.labels, target.last_success_ms.load(Relaxed));
+    }
+    lines.family("when a run on the target last succeeded, since the epoch; 0 if none has", Kind::Gauge)
+}
+
+fn runs_total(targets: &[Arc<TargetStats>]) -> FamilyText {
+    let mut lines = Lines::new("query_exporter_runs_total");
+    for target in targets {
+        lines.add(&target.labels, r#"outcome="success""#, target.successes.load(Relaxed));
+        lines.add(&target.labels, r#"outcome="failure""#, target.failures.load(Relaxed));
+    }
+    lines.family("runs of the target's items", Kind::Counter)
+}
+
+fn ticks_missed(targets: &[Arc<TargetStats>]) -> FamilyText {
+    let mut lines = Lines::new("query_exporter_ticks_missed_total");
+    for target in targets {
+        for (reason, ticks) in MISSED.iter().zip(&target.missed) {
+            lines.add(&target.labels, &format!("reason=\"{reason}\""), ticks.load(Relaxed));
+        }
+    }
+    lines.family(
+        "ticks without a run: the last one still running, no permit in time, or the target down",
+        Kind::Counter,
+    )
+}
+
+fn failure_reason(targets: &[Arc<TargetStats>]) -> FamilyText {
+    let mut lines = Lines::new("query_exporter_target_failure_reason");
+    for target in targets {
+        if let Some(reason) = Reason::ALL.get(usize::from(target.reason.load(Relaxed))) {
+            lines.add(&target.labels, &format!("reason=\"{reason}\""), 1);
+        }
+    }
+    lines.family("1 for the reason of the target's last run, where it failed", Kind::Gauge)
+}
+
+fn group_failures(groups: &[Arc<GroupStats>]) -> FamilyText {
+    let mut lines = Lines::new("query_exporter_failures_total");
+    for group in groups {
+        for (reason, failures) in Reason::ALL.iter().zip(&group.failures) {
+            lines.add(&format!("group=\"{}\",reason=\"{reason}\"", group.name), "", failures.load(Relaxed));
+        }
+    }
+    lines.family("failed runs in the group, by reason", Kind::Counter)
+}
+
+fn group_kills(groups: &[Arc<GroupStats>]) -> FamilyText {
+    let mut lines = Lines::new("query_exporter_group_kills_total");
+    for group in groups {
+        for (result, kills) in KillResult::ALL.iter().zip(&group.kills) {
+            let labels = format!("group=\"{}\",result=\"{}\"", group.name, result.as_str());
+            lines.add(&labels, "", kills.load(Relaxed));
+        }
+    }
+    lines.family("attempts in the group to end one of our queries by KILL, by result", Kind::Counter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Address, Password, Tls, TlsMode};
+
+    fn target(labels: &[(&str, &str)]) -> Arc<TargetStats> {
+        let target = Target {
+            name: "db1".into(),
+            group: "prod".into(),
+            address: Address::Tcp { host: "db1".into(), port: 3306 },
+            user: "exporter".into(),
+            password: Password::None,
+            database: None,
+            tls: Tls { mode: TlsMode::Preferred, ca: None, identity: None },
+            labels: labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            max_connections: 3,
+            kill: true,
+        };
+        Arc::new(TargetStats::new(&target, Arc::new(GroupStats::new("prod".into()))))
+    }
+
+    fn text(families: &[FamilyText]) -> String {
+        let lines = families.iter().flat_map(|family| &family.lines);
+        lines.map(|bytes| std::str::from_utf8(bytes).unwrap()).collect()
+    }
+
+    #[test]
+    fn up_is_zero_until_the_first_answer_and_the_last_attempt_after_it() {
+        let target = target(&[]);
+        assert!(!target.is_up());
+        assert!(target.succeeded(), "a change");
+        assert!(!target.succeeded(), "no change");
+        assert!(
+            !target.failed(&Failure::answered(Reason::Syntax, "x")),
+            "an error of one query is no change"
+        );
+        assert!(target.is_up());
+        assert!(target.failed(&Failure::unanswered(Reason::Refused, "x")));
+        assert!(!target.is_up());
+        assert!(!target.failed(&Failure::unanswered(Reason::Refused, "x")), "still down");
+        assert!(target.failed(&Failure::unanswered(Reason::Dns, "x")), "down for another reason");
+    }
+
+    #[test]
+    fn a_target_costs_at_most_sixteen_series() {
+        let target = target(&[("target", "db1")]);
+        target.failed(&Failure::unanswered(Reason::Refused, "x"));
+        let series = text(&families(&[target], &[])).lines().count();
+        assert!(series <= 16, "{series}");
+    }
+
+    #[test]
+    fn everything_exists_from_the_start_and_own_labels_win() {
+        let target = target(&[("env", "prod \"x\""), ("reason", "mine"), ("target", "db1"), ("tls", "mine")]);
+        let text = text(&families(&[target], &[Arc::new(GroupStats::new("prod".into()))]));
+        for line in [
+            r#"query_exporter_up{env="prod \"x\"",target="db1",tls="mine"} 0"#,
+            r#"query_exporter_target_info{env="prod \"x\"",target="db1",flavour="",version="",server_id="",tls="preferred"} 1"#,
+            r#"query_exporter_ticks_missed_total{env="prod \"x\"",target="db1",tls="mine",reason="no_permit"} 0"#,
+            r#"query_exporter_failures_total{group="prod",reason="too_large"} 0"#,
+            r#"query_exporter_group_kills_total{group="prod",result="other_server"} 0"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn without_any_label_there_are_no_braces() {
+        assert!(text(&families(&[target(&[])], &[])).starts_with("query_exporter_up 0\n"));
+    }
+}

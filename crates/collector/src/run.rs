@@ -1,1 +1,389 @@
-//! To come.
+//! One run of an item: a lane, a statement, an answer, and one synchronous call that publishes it.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    BootTime, Failure, Query, Reason, Rows, Target,
+    driver::{Driver, Flavour, QueryError, SessionState},
+    lanes::{Lane, Lanes, Pool},
+    rollup::{GroupStats, TargetStats},
+    snapshot::{Slot, Snapshot},
+    statement::Limited,
+};
+
+/// KILLs under way over the whole fleet.
+const MAX_KILLS: usize = 8;
+
+/// How much longer than the server we wait, so that normally its own clean error comes and the connection lives.
+const MAX_GRACE: Duration = Duration::from_secs(1);
+
+/// A connection that took longer than this to open has used up a part of its run's time worth telling the server.
+const NOTABLE_CONNECT: Duration = Duration::from_millis(50);
+
+/// An item as the configuration says it.
+#[derive(Debug, Clone)]
+pub struct ItemSpec {
+    /// What to ask.
+    pub query: Arc<Query>,
+    /// Whom.
+    pub target: Arc<Target>,
+    /// How long a run may take once it has its lane.
+    pub timeout: Duration,
+    /// How old a result may become before it is no longer shown.
+    pub expire_after: Duration,
+    /// Whether a failed run drops the last good result at once.
+    pub drop_on_failure: bool,
+}
+
+/// The way to the databases, shared by all items.
+#[derive(Debug)]
+pub struct Collector {
+    pool: Arc<Pool>,
+    snapshot: Arc<Snapshot>,
+}
+
+/// What a collector was arranged into.
+#[derive(Debug)]
+pub struct Arranged {
+    /// The items, in the order asked for.
+    pub items: Vec<Arc<Item>>,
+    /// Their targets, each once, by name.
+    pub targets: Vec<Arc<TargetStats>>,
+    /// Their groups, each once, by name.
+    pub groups: Vec<Arc<GroupStats>>,
+    lanes: Vec<Arc<Lanes>>,
+}
+
+impl Collector {
+    /// A collector that reaches servers by way of `driver`, with at most `max_connects` connects under way.
+    pub fn new(driver: Arc<dyn Driver>, max_connects: usize, snapshot: Arc<Snapshot>) -> Self {
+        let connects_limit = max_connects.clamp(1, Semaphore::MAX_PERMITS);
+        let pool = Pool {
+            driver,
+            connects: Arc::new(Semaphore::new(connects_limit)),
+            connects_limit,
+            kills: Arc::new(Semaphore::new(MAX_KILLS)),
+            tasks: TaskTracker::new(),
+        };
+        Self { pool: Arc::new(pool), snapshot }
+    }
+
+    /// Makes these the items, with their places in the snapshot.
+    pub fn arrange(&self, specs: Vec<ItemSpec>) -> Arranged {
+        use std::collections::BTreeMap;
+        let pairs: Vec<_> =
+            specs.iter().map(|spec| (Arc::clone(&spec.query), Arc::clone(&spec.target))).collect();
+        let slots = self.snapshot.arrange(&pairs);
+        let mut groups: BTreeMap<Arc<str>, Arc<GroupStats>> = BTreeMap::new();
+        let mut lanes: BTreeMap<Arc<str>, Arc<Lanes>> = BTreeMap::new();
+        let mut items = Vec::with_capacity(specs.len());
+        for (spec, slot) in specs.into_iter().zip(slots) {
+            let target = &spec.target;
+            let group = groups
+                .entry(Arc::clone(&target.group))
+                .or_insert_with(|| Arc::new(GroupStats::new(Arc::clone(&target.group))));
+            let lanes = lanes.entry(Arc::clone(&target.name)).or_insert_with(|| {
+                let stats = Arc::new(TargetStats::new(target, Arc::clone(group)));
+                Arc::new(Lanes::new(Arc::clone(target), stats, Arc::clone(&self.pool)))
+            });
+            items.push(Arc::new(Item::new(spec, Arc::clone(lanes), slot)));
+        }
+        let lanes: Vec<_> = lanes.into_values().collect();
+        Arranged {
+            items,
+            targets: lanes.iter().map(|lanes| Arc::clone(&lanes.stats)).collect(),
+            groups: groups.into_values().collect(),
+            lanes,
+        }
+    }
+
+    /// The snapshot that runs publish to.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// Connects under way.
+    pub fn connects_in_flight(&self) -> usize {
+        self.pool.connects_limit - self.pool.connects.available_permits()
+    }
+
+    /// How many may be.
+    pub fn connects_limit(&self) -> usize {
+        self.pool.connects_limit
+    }
+
+    /// Takes leave of all servers and waits for the KILLs under way: at most `grace`. Returns whether all of it
+    /// was done. To be called when no run is left.
+    pub async fn shutdown(&self, arranged: &Arranged, grace: Duration) -> bool {
+        arranged.lanes.iter().for_each(|lanes| lanes.close_all());
+        self.pool.tasks.close();
+        timeout_at(Instant::now() + grace, self.pool.tasks.wait()).await.is_ok()
+    }
+}
+
+impl Arranged {
+    /// Enforces age limits, and closes connections that nobody uses. To be called each second.
+    pub fn sweep(&self, snapshot: &Snapshot) {
+        snapshot.sweep(BootTime::now());
+        self.lanes.iter().for_each(|lanes| lanes.close_idle());
+    }
+}
+
+/// One query on one target, ready to be run.
+#[derive(Debug)]
+pub struct Item {
+    spec: ItemSpec,
+    lanes: Arc<Lanes>,
+    slot: Arc<Slot>,
+    tag: String,
+    /// The statement with its full limit, in each flavour; made when first needed.
+    mariadb: OnceLock<Prepared>,
+    mysql: OnceLock<Prepared>,
+}
+
+#[derive(Debug, Clone)]
+struct Prepared {
+    sql: Arc<str>,
+    session_limit_ms: Option<u64>,
+}
+
+impl From<Limited> for Prepared {
+    fn from(limited: Limited) -> Self {
+        Self { sql: limited.sql.into(), session_limit_ms: limited.session_limit_ms }
+    }
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Report {
+    /// Success, with what is worth a note, or why not.
+    pub outcome: Result<Success, Failure>,
+    /// From the lane to the published result.
+    pub duration: Duration,
+    /// Whether the target's state (up, and why not) changed by it.
+    pub target_changed: bool,
+}
+
+/// What a successful run has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Success {
+    /// Rows of the answer.
+    pub rows: usize,
+    /// Series published.
+    pub series: usize,
+    /// A value that was no number, if any was left out for it.
+    pub not_a_number: Option<String>,
+}
+
+impl PartialEq for Item {
+    /// Whether both would do the same for the same place of the snapshot.
+    fn eq(&self, other: &Self) -> bool {
+        let ItemSpec { query, target, timeout, expire_after, drop_on_failure } = &self.spec;
+        Arc::ptr_eq(&self.slot, &other.slot)
+            && Arc::ptr_eq(&self.lanes, &other.lanes)
+            && *query == other.spec.query
+            && *target == other.spec.target
+            && *timeout == other.spec.timeout
+            && *expire_after == other.spec.expire_after
+            && *drop_on_failure == other.spec.drop_on_failure
+    }
+}
+
+impl Item {
+    fn new(spec: ItemSpec, lanes: Arc<Lanes>, slot: Arc<Slot>) -> Self {
+        let tag = slot.id.to_string();
+        Self { spec, lanes, slot, tag, mariadb: OnceLock::new(), mysql: OnceLock::new() }
+    }
+
+    /// What it is called.
+    pub fn id(&self) -> &crate::ItemId {
+        &self.slot.id
+    }
+
+    /// Its target, as configured.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.spec.target
+    }
+
+    /// Its query, as configured.
+    pub fn query(&self) -> &Arc<Query> {
+        &self.spec.query
+    }
+
+    /// The state and the counters of its target.
+    pub fn target_stats(&self) -> &Arc<TargetStats> {
+        &self.lanes.stats
+    }
+
+    /// One run. `permit` is the target's lane; it is given back when the run ends, or when the server has surely
+    /// ended what the run left behind. The run ends by itself: at its timeout and a short grace at the latest.
+    pub async fn run(&self, permit: OwnedSemaphorePermit) -> Report {
+        let begun = Instant::now();
+        let outcome = match self.ask(begun, permit).await {
+            Ok(rows) => self.publish(&rows),
+            Err(failure) => Err(failure),
+        };
+        let target_changed = match &outcome {
+            Ok(_) => self.lanes.stats.succeeded(),
+            Err(failure) => {
+                self.slot.failed();
+                if self.spec.drop_on_failure {
+                    self.slot.clear();
+                }
+                self.lanes.stats.failed(failure)
+            }
+        };
+        Report { outcome, duration: begun.elapsed(), target_changed }
+    }
+
+    /// A run of this item panicked.
+    pub fn panicked(&self, message: &str) -> Failure {
+        // Whether the server is up is another question than whether our code is.
+        let failure =
+            Failure { answered: self.lanes.stats.is_up(), ..Failure::unanswered(Reason::Panic, message) };
+        self.slot.failed();
+        self.lanes.stats.failed(&failure);
+        failure
+    }
+
+    fn publish(&self, rows: &Rows) -> Result<Success, Failure> {
+        let mapped = self.slot.plan.map(&self.spec.query, rows)?;
+        let success =
+            Success { rows: rows.len(), series: mapped.series, not_a_number: mapped.example.clone() };
+        self.slot.publish(mapped, BootTime::now(), self.spec.expire_after);
+        Ok(success)
+    }
+
+    /// Sends the statement and collects its answer. A reused connection that turns out to be closed is no failure
+    /// of the target: the statement goes out once more, on a fresh one.
+    async fn ask(&self, begun: Instant, permit: OwnedSemaphorePermit) -> Result<Rows, Failure> {
+        let mut permit = Some(permit);
+        if let Some(lane) = self.lanes.take_idle() {
+            match self.ask_on(lane, begun, &mut permit).await {
+                Err(QueryError { session: SessionState::Ended, failure }) if permit.is_some() => {
+                    tracing::debug!(item = %self.slot.id, %failure, "an idle connection was closed; trying a fresh one");
+                }
+                other => return other.map_err(|error| error.failure),
+            }
+        }
+        let lane = self.lanes.connect(begun + self.spec.timeout).await?;
+        self.ask_on(lane, begun, &mut permit).await.map_err(|error| error.failure)
+    }
+
+    async fn ask_on(
+        &self,
+        lane: Lane,
+        begun: Instant,
+        permit: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Rows, QueryError> {
+        let deadline = begun + self.spec.timeout + grace(self.spec.timeout);
+        let limit = self.server_limit(begun);
+        let server_limit = Instant::now() + limit;
+        let mut lane = InFlight { lanes: &self.lanes, lane: Some(lane), permit, server_limit };
+        let mut rows = Rows::new(self.spec.query.limits);
+        let asked = timeout_at(deadline, lane.ask(self, limit, &mut rows)).await;
+        let Ok(answer) = asked else {
+            let message = format!("no answer within {:?}", self.spec.timeout + grace(self.spec.timeout));
+            let failure =
+                Failure { answered: rows.is_answered(), ..Failure::unanswered(Reason::Timeout, message) };
+            return Err(QueryError { failure, session: SessionState::Doubtful });
+        };
+        match &answer {
+            Ok(()) => lane.give_back(),
+            Err(error) if error.session == SessionState::Intact => lane.give_back(),
+            Err(error) if error.session == SessionState::Ended => lane.let_go(),
+            // Dropped with the guard.
+            Err(_) => {}
+        }
+        answer?;
+        if Instant::now() >= server_limit {
+            // MySQL turns some interrupted statements into successful rows; what comes at the limit is not an
+            // answer, whatever it says.
+            let failure =
+                Failure::answered(Reason::Timeout, format!("answered only at the limit of {limit:?}"));
+            return Err(QueryError { failure, session: SessionState::Intact });
+        }
+        Ok(rows)
+    }
+
+    /// The item's timeout, less what a slow connect has used of it.
+    fn server_limit(&self, begun: Instant) -> Duration {
+        let used = begun.elapsed();
+        if used < NOTABLE_CONNECT { self.spec.timeout } else { self.spec.timeout.saturating_sub(used) }
+            .max(Duration::from_millis(1))
+    }
+
+    fn prepared(&self, flavour: Flavour, limit: Duration) -> Prepared {
+        let make = |limit| self.spec.query.statement.limited(flavour, &self.tag, limit).into();
+        if limit != self.spec.timeout {
+            return make(limit);
+        }
+        let full = match flavour {
+            Flavour::MariaDb => &self.mariadb,
+            Flavour::MySql => &self.mysql,
+        };
+        full.get_or_init(|| make(limit)).clone()
+    }
+}
+
+/// A tenth of the timeout, a second at most.
+fn grace(timeout: Duration) -> Duration {
+    (timeout / 10).min(MAX_GRACE)
+}
+
+/// A lane in use. Dropped in any other way than by giving it back, it is beyond use: the socket is closed, the
+/// query stopped at the server, and the permit goes along.
+struct InFlight<'a> {
+    lanes: &'a Arc<Lanes>,
+    lane: Option<Lane>,
+    permit: &'a mut Option<OwnedSemaphorePermit>,
+    server_limit: Instant,
+}
+
+impl InFlight<'_> {
+    async fn ask(&mut self, item: &Item, limit: Duration, rows: &mut Rows) -> Result<(), QueryError> {
+        let Some(lane) = self.lane.as_mut() else { return Ok(()) };
+        let prepared = item.prepared(lane.session.server().flavour, limit);
+        if let Some(ms) = prepared.session_limit_ms
+            && lane.session_limit_ms != Some(ms)
+        {
+            let set = format!("SET SESSION max_execution_time = {ms}").into();
+            lane.session_limit_ms = None;
+            match lane.session.query(&set, &mut Rows::new(item.spec.query.limits)).await {
+                Ok(()) => lane.session_limit_ms = Some(ms),
+                // An old server or a proxy: our own timeout and KILL remain.
+                Err(error) if error.session == SessionState::Intact => {}
+                Err(error) => return Err(error),
+            }
+        }
+        lane.session.query(&prepared.sql, rows).await
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lane) = self.lane.take() {
+            self.lanes.give_back(lane);
+        }
+    }
+
+    /// The server has ended the session: there is nothing left to stop.
+    fn let_go(&mut self) {
+        drop(self.lane.take());
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if let (Some(lane), Some(permit)) = (self.lane.take(), self.permit.take()) {
+            self.lanes.abandon(lane, permit, self.server_limit);
+        }
+    }
+}

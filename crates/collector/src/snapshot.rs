@@ -1,10 +1,26 @@
 //! The current result of every item, readable at any moment without waiting for anybody.
+//!
+//! Publishing swaps one pointer of one item; reading clones one pointer for each. Neither ever waits for the
+//! other, and no lock is held while a whole fleet is read.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
-use crate::{BootTime, Family};
+use crate::{
+    BootTime, Family, Kind, Query, Target,
+    mapping::{DROPPED, Mapped, Plan},
+    rollup::{Lines, wall_ms},
+};
 
 /// An item: one query on one target. Ordered by query first, so that a family's samples lie together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,17 +48,292 @@ pub struct FamilyText {
 
 /// The current result of every item.
 #[derive(Debug, Default)]
-pub struct Snapshot {}
+pub struct Snapshot {
+    layout: ArcSwap<Layout>,
+    totals: Arc<Totals>,
+}
+
+/// Which items there are, and which of their fragments make up which family.
+#[derive(Debug, Default)]
+struct Layout {
+    slots: BTreeMap<ItemId, Arc<Slot>>,
+    queries: BTreeMap<Arc<str>, Arc<QueryStats>>,
+    families: Vec<FamilyPlace>,
+}
+
+#[derive(Debug)]
+struct FamilyPlace {
+    family: Arc<Family>,
+    /// The items that feed it, in their order, and the place of its fragment within each.
+    sources: Vec<(Arc<Slot>, usize)>,
+    /// Whether more than one query feeds it, so that equal series are possible.
+    shared: bool,
+}
+
+/// What is shown in all.
+#[derive(Debug, Default)]
+struct Totals {
+    series: AtomicI64,
+    bytes: AtomicI64,
+}
+
+/// One item's place in the snapshot.
+#[derive(Debug)]
+pub struct Slot {
+    /// Whose place it is.
+    pub id: ItemId,
+    query: Arc<Query>,
+    pub(crate) plan: Plan,
+    stats: Arc<QueryStats>,
+    totals: Arc<Totals>,
+    current: ArcSwapOption<Published>,
+    tried: AtomicBool,
+    last_success_ms: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Published {
+    expires: BootTime,
+    fragments: Vec<Bytes>,
+    series: i64,
+    bytes: i64,
+}
+
+/// The counters of one query over all its targets.
+#[derive(Debug, Default)]
+struct QueryStats {
+    dropped: [AtomicU64; DROPPED.len()],
+    cut: AtomicU64,
+}
 
 impl Snapshot {
-    /// Everything that is within its age limit at `now`, family by family in the order of their names.
+    /// Makes these the items. One that was there with the same query keeps its result and its counters; the
+    /// results of the others are gone with this call. Gives each item's place, in the order asked for.
+    pub fn arrange(&self, items: &[(Arc<Query>, Arc<Target>)]) -> Vec<Arc<Slot>> {
+        let old = self.layout.load();
+        let mut layout = Layout::default();
+        let mut places = Vec::with_capacity(items.len());
+        for (query, target) in items {
+            let stats = layout
+                .queries
+                .entry(Arc::clone(&query.name))
+                .or_insert_with(|| old.queries.get(&query.name).map(Arc::clone).unwrap_or_default());
+            let id = ItemId { query: Arc::clone(&query.name), target: Arc::clone(&target.name) };
+            let plan = Plan::new(query, target);
+            let kept = old.slots.get(&id).filter(|slot| slot.query == *query && slot.plan == plan);
+            let slot = kept.map_or_else(
+                || {
+                    let stats = Arc::clone(stats);
+                    Arc::new(Slot::new(id.clone(), Arc::clone(query), plan, stats, Arc::clone(&self.totals)))
+                },
+                Arc::clone,
+            );
+            layout.slots.insert(id, Arc::clone(&slot));
+            places.push(slot);
+        }
+        layout.families = families(&layout.slots);
+        let layout = Arc::new(layout);
+        self.layout.store(Arc::clone(&layout));
+        for (id, slot) in &old.slots {
+            if !layout.slots.get(id).is_some_and(|new| Arc::ptr_eq(new, slot)) {
+                slot.clear();
+            }
+        }
+        places
+    }
+
+    /// Everything that is within its age limit at `now`, family by family in the order of their names. Of equal
+    /// series the first is kept, by query name, then target name, then row.
     pub fn read(&self, now: BootTime) -> Vec<FamilyText> {
-        let _ = now;
-        Vec::new()
+        let layout = self.layout.load();
+        let text = |place: &FamilyPlace| {
+            let lines = place.sources.iter().filter_map(|(slot, fragment)| slot.fragment(*fragment, now));
+            let lines: Vec<_> = lines.collect();
+            let lines = if place.shared { without_repeats(&lines) } else { lines };
+            FamilyText { family: Arc::clone(&place.family), lines }
+        };
+        layout.families.iter().map(text).collect()
+    }
+
+    /// Lets go of what is beyond its age limit. A reader does not see it anyway; this frees it and counts it out.
+    pub fn sweep(&self, now: BootTime) {
+        for slot in self.layout.load().slots.values() {
+            let current = slot.current.load();
+            if let Some(published) = current.as_ref()
+                && published.expires <= now
+            {
+                let empty: Option<Arc<Published>> = None;
+                let before = slot.current.compare_and_swap(&current, empty);
+                // Unless a run has just published something newer.
+                if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, published)) {
+                    slot.totals.count(Some(published), None);
+                }
+            }
+        }
     }
 
     /// Whether each item has been tried once, successfully or not.
     pub fn all_tried(&self) -> bool {
-        true
+        self.layout.load().slots.values().all(|slot| slot.tried.load(Relaxed))
+    }
+
+    /// How many items have not been tried yet.
+    pub fn untried(&self) -> usize {
+        self.layout.load().slots.values().filter(|slot| !slot.tried.load(Relaxed)).count()
+    }
+
+    /// Series that are held.
+    pub fn series(&self) -> i64 {
+        self.totals.series.load(Relaxed)
+    }
+
+    /// Bytes of sample lines that are held.
+    pub fn bytes(&self) -> i64 {
+        self.totals.bytes.load(Relaxed)
+    }
+
+    /// The families about queries, at this moment.
+    pub fn query_families(&self) -> Vec<FamilyText> {
+        let layout = self.layout.load();
+        let mut items = Lines::new("query_exporter_query_items");
+        let mut stale = Lines::new("query_exporter_query_items_stale");
+        let mut oldest = Lines::new("query_exporter_query_oldest_success_timestamp_seconds");
+        let mut dropped = Lines::new("query_exporter_series_dropped_total");
+        let mut cut = Lines::new("query_exporter_labels_cut_total");
+        let mut slots = layout.slots.values().peekable();
+        for (name, stats) in &layout.queries {
+            let labels = format!("query=\"{name}\"");
+            let (mut n_items, mut n_stale, mut oldest_ms) = (0_u64, 0_u64, u64::MAX);
+            // Both maps are in the order of the queries' names.
+            while let Some(slot) = slots.next_if(|slot| slot.id.query == *name) {
+                n_items += 1;
+                n_stale += u64::from(slot.current.load().is_none());
+                oldest_ms = oldest_ms.min(slot.last_success_ms.load(Relaxed));
+            }
+            items.add_value(&labels, n_items);
+            stale.add_value(&labels, n_stale);
+            oldest.add_seconds(&labels, if n_items == 0 { 0 } else { oldest_ms });
+            for (reason, count) in DROPPED.iter().zip(&stats.dropped) {
+                dropped.add_value(&format!("{labels},reason=\"{reason}\""), count.load(Relaxed));
+            }
+            cut.add_value(&labels, stats.cut.load(Relaxed));
+        }
+        vec![
+            items.family("items of the query", Kind::Gauge),
+            stale.family("items of the query that have no result within its age limit", Kind::Gauge),
+            oldest.family(
+                "when the item of the query that waits longest for a success had its last one, since the epoch; 0 if one \
+                 never had any",
+                Kind::Gauge,
+            ),
+            dropped.family("samples that rows should have yielded and that are not shown, by reason", Kind::Counter),
+            cut.family("label values cut at max_label_bytes", Kind::Counter),
+        ]
+    }
+}
+
+/// The families in the order of their names, each with its sources in the order of the items.
+fn families(slots: &BTreeMap<ItemId, Arc<Slot>>) -> Vec<FamilyPlace> {
+    let mut families: BTreeMap<&str, FamilyPlace> = BTreeMap::new();
+    for slot in slots.values() {
+        for (fragment, metric) in slot.plan.family_metrics().enumerate() {
+            let family = &slot.query.metrics[metric].family;
+            let place = families.entry(&family.name).or_insert_with(|| FamilyPlace {
+                family: Arc::clone(family),
+                sources: Vec::new(),
+                shared: false,
+            });
+            place.shared |= place.sources.first().is_some_and(|(first, _)| first.id.query != slot.id.query);
+            place.sources.push((Arc::clone(slot), fragment));
+        }
+    }
+    families.into_values().collect()
+}
+
+/// The pieces without the lines whose series stood in an earlier piece; a piece without any goes through untouched.
+fn without_repeats(pieces: &[Bytes]) -> Vec<Bytes> {
+    let mut seen = HashSet::new();
+    let mut kept = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let fresh: Vec<_> = lines(piece).map(|(line, series)| (line, seen.insert(series))).collect();
+        if fresh.iter().all(|(_, fresh)| *fresh) {
+            kept.push(piece.clone());
+        } else {
+            let rest: Vec<u8> =
+                fresh.iter().filter(|(_, fresh)| *fresh).flat_map(|(line, _)| line.iter().copied()).collect();
+            kept.push(Bytes::from(rest));
+        }
+    }
+    kept.retain(|piece| !piece.is_empty());
+    kept
+}
+
+/// Each line and the name and labels in it. A label value may hold spaces but no line end, a number neither.
+fn lines(piece: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    piece.split_inclusive(|b| *b == b'\n').map(|line| {
+        let space = line.iter().rposition(|b| *b == b' ').unwrap_or(line.len());
+        (line, &line[..space])
+    })
+}
+
+impl Totals {
+    fn count(&self, before: Option<&Published>, after: Option<&Published>) {
+        let diff = |of: fn(&Published) -> i64| after.map_or(0, of) - before.map_or(0, of);
+        self.series.fetch_add(diff(|p| p.series), Relaxed);
+        self.bytes.fetch_add(diff(|p| p.bytes), Relaxed);
+    }
+}
+
+impl Slot {
+    fn new(id: ItemId, query: Arc<Query>, plan: Plan, stats: Arc<QueryStats>, totals: Arc<Totals>) -> Self {
+        Self {
+            id,
+            query,
+            plan,
+            stats,
+            totals,
+            current: ArcSwapOption::empty(),
+            tried: AtomicBool::new(false),
+            last_success_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Replaces the item's result whole. `now` is when it was read; `expire_after` that it is not shown.
+    pub(crate) fn publish(&self, mapped: Mapped, now: BootTime, expire_after: Duration) {
+        for (counter, dropped) in self.stats.dropped.iter().zip(mapped.dropped) {
+            counter.fetch_add(dropped, Relaxed);
+        }
+        self.stats.cut.fetch_add(mapped.cut, Relaxed);
+        self.last_success_ms.store(wall_ms(), Relaxed);
+        self.tried.store(true, Relaxed);
+        let published = Published {
+            expires: now.plus(expire_after),
+            series: i64::try_from(mapped.series).unwrap_or(i64::MAX),
+            bytes: mapped.fragments.iter().map(|f| i64::try_from(f.len()).unwrap_or(i64::MAX)).sum(),
+            fragments: mapped.fragments,
+        };
+        self.swap(Some(published));
+    }
+
+    /// A run failed; its last good result stays until its age limit.
+    pub(crate) fn failed(&self) {
+        self.tried.store(true, Relaxed);
+    }
+
+    /// Drops the result at once.
+    pub(crate) fn clear(&self) {
+        self.swap(None);
+    }
+
+    fn swap(&self, new: Option<Published>) {
+        let new = new.map(Arc::new);
+        let old = self.current.swap(new.clone());
+        self.totals.count(old.as_deref(), new.as_deref());
+    }
+
+    fn fragment(&self, place: usize, now: BootTime) -> Option<Bytes> {
+        let current = self.current.load();
+        let published = current.as_ref().filter(|published| published.expires > now)?;
+        published.fragments.get(place).filter(|fragment| !fragment.is_empty()).cloned()
     }
 }

@@ -1,14 +1,27 @@
 //! A statement that may be sent: one, read-only as far as its words say.
 //!
 //! Text in, a checked [`Statement`] or a [`Refusal`] out. The words are found by a tokenizer that knows quotes,
-//! comments and executable comments, never by searching the text.
+//! comments and executable comments, never by searching the text. It is one of three guards, beside the account's
+//! privileges and a READ ONLY session: none of them is enough alone.
 
-use std::ops::Range;
+use std::{fmt::Write as _, ops::Range, time::Duration};
+
+use crate::driver::Flavour;
 
 /// One checked, read-only statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     sql: String,
+    /// Where an optimizer hint of the leading SELECT goes.
+    hint: Option<Hint>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    /// Behind the leading SELECT, which ends here, in a hint comment of its own.
+    New(usize),
+    /// Into the hint comment that the author wrote there, whose `/*+` ends here.
+    Existing(usize),
 }
 
 /// Why a statement is refused, where, and what to write instead.
@@ -22,14 +35,469 @@ pub struct Refusal {
     pub help: String,
 }
 
+/// How a server is told the time limit of one statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limited {
+    /// The text to send.
+    pub sql: String,
+    /// The session's `max_execution_time` in milliseconds that this text needs, where it cannot carry its limit
+    /// itself (MySQL, with another first word than SELECT).
+    pub session_limit_ms: Option<u64>,
+}
+
 impl Statement {
     /// Checks the text: one statement, whose first keyword only reads, without a clause that writes or locks.
+    ///
+    /// How quotes are read depends on the server's `sql_mode` (`NO_BACKSLASH_ESCAPES`, `ANSI_QUOTES`), which is not
+    /// known here, so the text must pass under every reading.
     pub fn check(sql: &str) -> Result<Self, Refusal> {
-        Ok(Self { sql: sql.to_owned() })
+        let mut hint = None;
+        for single in [true, false] {
+            for double in [true, false] {
+                let tokens = tokens(sql, Escapes { single, double })?;
+                check_tokens(sql, &tokens)?;
+                if single && double {
+                    hint = hint_place(sql, &tokens);
+                }
+            }
+        }
+        Ok(Self { sql: sql.trim_end().trim_end_matches(';').trim_end().to_owned(), hint })
     }
 
     /// The text as the author wrote it, without trailing space and semicolon.
     pub fn sql(&self) -> &str {
         &self.sql
+    }
+
+    /// The text as it is sent to a server of this flavour, with a comment that tells its DBA who asks (`tag`) and,
+    /// where a `limit` is given, the time after which the server is to end it.
+    pub fn limited(&self, flavour: Flavour, tag: &str, limit: Duration) -> Limited {
+        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
+        // A name that could end the comment does not get past the configuration; this does not rely on it.
+        let tag = tag.replace("*/", "* /");
+        let mut sql = String::with_capacity(self.sql.len() + tag.len() + 80);
+        let mut session_limit_ms = None;
+        match flavour {
+            Flavour::MariaDb => {
+                let _ = write!(sql, "SET STATEMENT max_statement_time={}.{:03} FOR ", ms / 1000, ms % 1000);
+                let _ = write!(sql, "/* fleet-query-exporter {tag} */ {}", self.sql);
+            }
+            Flavour::MySql => {
+                let _ = write!(sql, "/* fleet-query-exporter {tag} */ ");
+                match self.hint {
+                    Some(Hint::New(at)) => {
+                        let _ = write!(
+                            sql,
+                            "{} /*+ MAX_EXECUTION_TIME({ms}) */{}",
+                            &self.sql[..at],
+                            &self.sql[at..]
+                        );
+                    }
+                    Some(Hint::Existing(at)) => {
+                        let _ =
+                            write!(sql, "{} MAX_EXECUTION_TIME({ms}){}", &self.sql[..at], &self.sql[at..]);
+                    }
+                    None => {
+                        sql.push_str(&self.sql);
+                        session_limit_ms = Some(ms);
+                    }
+                }
+            }
+        }
+        Limited { sql, session_limit_ms }
+    }
+}
+
+/// Which quotes know the backslash as an escape.
+#[derive(Clone, Copy)]
+struct Escapes {
+    single: bool,
+    double: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A keyword or an unquoted name.
+    Word,
+    /// A quoted name, a string or a number: nothing that could be a keyword.
+    Value,
+    /// One character of punctuation.
+    Symbol(u8),
+}
+
+#[derive(Debug, Clone)]
+struct Token {
+    kind: Kind,
+    at: Range<usize>,
+}
+
+/// The tokens of the text, comments left out and executable comments looked into.
+fn tokens(sql: &str, escapes: Escapes) -> Result<Vec<Token>, Refusal> {
+    let bytes = sql.as_bytes();
+    let mut tokens = Vec::new();
+    let mut executable = false;
+    let mut i = 0;
+    while i < bytes.len() {
+        let start = i;
+        let rest = &bytes[i..];
+        match rest[0] {
+            0 => {
+                return refuse(
+                    i..=i,
+                    "a NUL character in the SQL",
+                    "take it out: the server would end there",
+                );
+            }
+            b if b.is_ascii_whitespace() || b == 0x0b => i += 1,
+            b'#' => i += line_length(rest),
+            b'-' if rest.starts_with(b"--") && rest.get(2).is_none_or(|b| *b <= b' ') => {
+                i += line_length(rest);
+            }
+            b'*' if executable && rest.starts_with(b"*/") => {
+                executable = false;
+                i += 2;
+            }
+            b'/' if rest.starts_with(b"/*") => match executable_prefix(rest) {
+                Some(length) if !executable => {
+                    executable = true;
+                    i += length;
+                }
+                _ => match find(&rest[2..], b"*/") {
+                    Some(end) => i += end + 4,
+                    None => return refuse(i..=i + 1, "a comment that does not end", "end it with */"),
+                },
+            },
+            quote @ (b'\'' | b'"' | b'`') => {
+                let backslash = (quote == b'\'' && escapes.single) || (quote == b'"' && escapes.double);
+                let Some(length) = quoted_length(rest, quote, backslash) else {
+                    return refuse(
+                        i..=i,
+                        "a quote that does not end",
+                        "close it; write a quote within quotes twice, not with a backslash, whose meaning depends on \
+                         the server's sql_mode",
+                    );
+                };
+                i += length;
+                tokens.push(Token { kind: Kind::Value, at: start..i });
+            }
+            b if is_word(b) => {
+                i += rest.iter().take_while(|b| is_word(**b)).count();
+                let kind = if rest[0].is_ascii_digit() { Kind::Value } else { Kind::Word };
+                tokens.push(Token { kind, at: start..i });
+            }
+            b => {
+                i += 1;
+                tokens.push(Token { kind: Kind::Symbol(b), at: start..i });
+            }
+        }
+    }
+    if executable {
+        return refuse(
+            bytes.len()..=bytes.len(),
+            "an executable comment that does not end",
+            "end it with */",
+        );
+    }
+    Ok(tokens)
+}
+
+fn check_tokens(sql: &str, tokens: &[Token]) -> Result<(), Refusal> {
+    one_statement(tokens)?;
+    first_keyword(sql, tokens)?;
+    for (n, token) in tokens.iter().enumerate() {
+        if token.kind == Kind::Symbol(b':') && symbol(tokens, n + 1) == Some(b'=') {
+            return refuse_at(
+                token,
+                "an assignment to a variable",
+                "take the := out: a query here only reads",
+            );
+        }
+        // A name behind a dot is a column, whatever it is called.
+        if token.kind != Kind::Word || (n > 0 && symbol(tokens, n - 1) == Some(b'.')) {
+            continue;
+        }
+        let next = word(sql, tokens, n + 1);
+        match word(sql, tokens, n).as_str() {
+            "into" => {
+                return refuse_at(
+                    token,
+                    "INTO writes a file or a variable",
+                    "take INTO out: the rows are the result",
+                );
+            }
+            "for" if next == "update" || next == "share" => {
+                return refuse_at(
+                    token,
+                    "the query locks the rows it reads",
+                    "take FOR UPDATE or FOR SHARE out",
+                );
+            }
+            "lock" if next == "in" => {
+                return refuse_at(token, "the query locks the rows it reads", "take LOCK IN SHARE MODE out");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Nothing but further semicolons after the first.
+fn one_statement(tokens: &[Token]) -> Result<(), Refusal> {
+    let is_end = |token: &Token| token.kind == Kind::Symbol(b';');
+    let Some(end) = tokens.iter().position(is_end) else { return Ok(()) };
+    match tokens[end..].iter().find(|token| !is_end(token)) {
+        Some(second) => refuse_at(
+            second,
+            "a second statement",
+            "write one statement; make a query of its own out of each further one",
+        ),
+        None => Ok(()),
+    }
+}
+
+fn first_keyword(sql: &str, tokens: &[Token]) -> Result<(), Refusal> {
+    const HELP: &str = "start with SELECT, WITH, TABLE, VALUES, SHOW, EXPLAIN or DESCRIBE";
+    let Some(first) = tokens.iter().position(|token| token.kind != Kind::Symbol(b'(')) else {
+        return refuse(0..=0, "there is no statement", HELP);
+    };
+    match word(sql, tokens, first).as_str() {
+        "select" | "table" | "values" | "show" | "explain" | "describe" | "desc" => Ok(()),
+        "with" => with_reads(sql, &tokens[first..]),
+        _ => refuse_at(&tokens[first], "the statement does not start with a word that only reads", HELP),
+    }
+}
+
+/// The statement behind the common table expressions, which stand in parentheses, must read too.
+fn with_reads(sql: &str, tokens: &[Token]) -> Result<(), Refusal> {
+    let mut depth = 0_usize;
+    for (n, token) in tokens.iter().enumerate() {
+        match token.kind {
+            Kind::Symbol(b'(') => depth += 1,
+            Kind::Symbol(b')') => depth = depth.saturating_sub(1),
+            Kind::Word if depth == 0 => match word(sql, tokens, n).as_str() {
+                "select" | "table" | "values" => return Ok(()),
+                "update" | "delete" | "insert" | "replace" => {
+                    return refuse_at(token, "the statement behind WITH writes", "use SELECT behind WITH");
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    // In parentheses as a whole, or not SQL: the server will say.
+    Ok(())
+}
+
+/// Behind a SELECT that is the very first token. One inside parentheses is not the whole statement.
+fn hint_place(sql: &str, tokens: &[Token]) -> Option<Hint> {
+    let end = tokens.first()?.at.end;
+    if word(sql, tokens, 0) != "select" {
+        return None;
+    }
+    let behind = sql[end..].trim_start();
+    match behind.strip_prefix("/*+") {
+        Some(rest) => Some(Hint::Existing(sql.len() - rest.len())),
+        None => Some(Hint::New(end)),
+    }
+}
+
+fn word(sql: &str, tokens: &[Token], n: usize) -> String {
+    match tokens.get(n) {
+        Some(Token { kind: Kind::Word, at }) => sql[at.clone()].to_ascii_lowercase(),
+        _ => String::new(),
+    }
+}
+
+fn symbol(tokens: &[Token], n: usize) -> Option<u8> {
+    match tokens.get(n)?.kind {
+        Kind::Symbol(b) => Some(b),
+        _ => None,
+    }
+}
+
+fn is_word(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b == b'_' || b == b'$' || b >= 0x80
+}
+
+fn line_length(rest: &[u8]) -> usize {
+    rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |end| end + 1)
+}
+
+/// The length of `/*!`, `/*M!` and the version number behind, where a comment's content is run.
+fn executable_prefix(rest: &[u8]) -> Option<usize> {
+    let prefix = if rest.starts_with(b"/*!") {
+        3
+    } else if rest.starts_with(b"/*M!") {
+        4
+    } else {
+        return None;
+    };
+    Some(prefix + rest[prefix..].iter().take_while(|b| b.is_ascii_digit()).count())
+}
+
+/// The length of a quoted text, quotes included; `None` if it does not end.
+fn quoted_length(rest: &[u8], quote: u8, backslash: bool) -> Option<usize> {
+    let mut i = 1;
+    while i < rest.len() {
+        if rest[i] == b'\\' && backslash {
+            i += 2;
+        } else if rest[i] != quote {
+            i += 1;
+        } else if rest.get(i + 1) == Some(&quote) {
+            i += 2;
+        } else {
+            return Some(i + 1);
+        }
+    }
+    None
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+fn refuse<T>(at: std::ops::RangeInclusive<usize>, message: &str, help: &str) -> Result<T, Refusal> {
+    Err(Refusal { at: *at.start()..at.end() + 1, message: message.to_owned(), help: help.to_owned() })
+}
+
+fn refuse_at<T>(token: &Token, message: &str, help: &str) -> Result<T, Refusal> {
+    Err(Refusal { at: token.at.clone(), message: message.to_owned(), help: help.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECONDS: Duration = Duration::from_millis(2500);
+
+    #[track_caller]
+    fn check(sql: &str, expected: &str) {
+        let got = match Statement::check(sql) {
+            Ok(_) => "ok".to_owned(),
+            Err(refusal) => format!("{} [{}]", refusal.message, sql.get(refusal.at).unwrap_or("")),
+        };
+        assert_eq!(got, expected, "{sql}");
+    }
+
+    #[test]
+    fn statements_that_read_pass() {
+        for sql in [
+            "select 1",
+            "SELECT 1;",
+            " -- a comment\n# another\n/* and one */ select 1 ;; ",
+            "(select 1) union (select 2)",
+            "with a as (select 1) select * from a",
+            "with recursive a as (select 1 as n union all select n + 1 from a where n < 9) select max(n) from a",
+            "show global status like 'Threads%'",
+            "explain select 1",
+            "table t",
+            "values row(1)",
+            "select ';', \"; drop table x\", `;` from t",
+            "select 'it''s'",
+            "select substring('abc' from 2 for 1)",
+            "select t.into, t.`into`, 'into' from t",
+            "select /*! STRAIGHT_JOIN */ 1",
+            "select 1 --1",
+            "select replace(a, 'x', 'y') from t",
+            "select 'größe', größe from t",
+        ] {
+            check(sql, "ok");
+        }
+    }
+
+    #[test]
+    fn a_second_statement_is_refused_wherever_it_hides() {
+        check("select 1; select 2", "a second statement [select]");
+        check("select 1; drop table x", "a second statement [drop]");
+        check("select 1 /*! ; drop table x */", "a second statement [drop]");
+        check("select 1 /*M!100100 ; drop table x */", "a second statement [drop]");
+        check("select 1 --\n; drop table x", "a second statement [drop]");
+        // One string or two statements: it depends on NO_BACKSLASH_ESCAPES.
+        check(r"select '\'; drop table x; -- '", "a second statement [drop]");
+        check(r#"select "\"; drop table x; -- ""#, "a second statement [drop]");
+    }
+
+    #[test]
+    fn only_words_that_read_may_come_first() {
+        let refused = "the statement does not start with a word that only reads";
+        for sql in [
+            "insert into t values (1)",
+            "set @a = 1",
+            "call p()",
+            "kill 1",
+            "lock tables t read",
+            "handler t open",
+        ] {
+            let first = sql.split(' ').next().unwrap();
+            check(sql, &format!("{refused} [{first}]"));
+        }
+        check("/*!50000 delete */ from t", &format!("{refused} [delete]"));
+        check("", "there is no statement []");
+        check("-- only a comment", "there is no statement [-]");
+        check("with a as (select 1) delete from t", "the statement behind WITH writes [delete]");
+        check("with a as (select 1) update t set b = 1", "the statement behind WITH writes [update]");
+    }
+
+    #[test]
+    fn clauses_that_write_or_lock_are_refused() {
+        check("select 1 into outfile '/tmp/x'", "INTO writes a file or a variable [into]");
+        check("select 1 INTO @a", "INTO writes a file or a variable [INTO]");
+        check("select 1 /*!into*/ /*! outfile */ '/x'", "INTO writes a file or a variable [into]");
+        check("select * from t for update", "the query locks the rows it reads [for]");
+        check("select * from t FOR  /* x */ SHARE", "the query locks the rows it reads [FOR]");
+        check("select * from t lock in share mode", "the query locks the rows it reads [lock]");
+        check("select @a := 1", "an assignment to a variable [:]");
+    }
+
+    #[test]
+    fn what_does_not_end_is_refused() {
+        check("select 'a", "a quote that does not end [']");
+        check("select `a", "a quote that does not end [`]");
+        check("select 1 /* a", "a comment that does not end [/*]");
+        check("select 1 /*! a", "an executable comment that does not end []");
+        check("select 1\0", "a NUL character in the SQL [\0]");
+    }
+
+    #[track_caller]
+    fn check_limited(sql: &str, flavour: Flavour, expected: &str) {
+        let limited = Statement::check(sql).unwrap().limited(flavour, "q@t", SECONDS);
+        let session = limited.session_limit_ms.map(|ms| format!(" [session {ms}]")).unwrap_or_default();
+        assert_eq!(limited.sql + &session, expected);
+    }
+
+    #[test]
+    fn the_limit_travels_with_the_statement() {
+        use Flavour::{MariaDb, MySql};
+        check_limited(
+            "select 1;",
+            MariaDb,
+            "SET STATEMENT max_statement_time=2.500 FOR /* fleet-query-exporter q@t */ select 1",
+        );
+        check_limited(
+            "select 1",
+            MySql,
+            "/* fleet-query-exporter q@t */ select /*+ MAX_EXECUTION_TIME(2500) */ 1",
+        );
+        check_limited(
+            "select\n  /*+ NO_ICP(t) */ 1 from t",
+            MySql,
+            "/* fleet-query-exporter q@t */ select\n  /*+ MAX_EXECUTION_TIME(2500) NO_ICP(t) */ 1 from t",
+        );
+        check_limited(
+            "with a as (select 1) select * from a",
+            MySql,
+            "/* fleet-query-exporter q@t */ with a as (select 1) select * from a [session 2500]",
+        );
+        check_limited(
+            "(select 1) union (select 2)",
+            MySql,
+            "/* fleet-query-exporter q@t */ (select 1) union (select 2) [session 2500]",
+        );
+        // The SELECT within an executable comment is none that a hint could follow everywhere.
+        check_limited(
+            "/* first */ select 1",
+            MySql,
+            "/* fleet-query-exporter q@t */ /* first */ select /*+ MAX_EXECUTION_TIME(2500) */ 1",
+        );
     }
 }
