@@ -1,1 +1,21 @@
 //! What is shown: the page, the health answers, and the server around them.
+//!
+//! A scrape reads memory: the [`State`] holds the snapshot and the registry of the process, [`exposition`] joins
+//! them into one page, [`respond`] wraps it into an answer and [`serve`] sends it. Nothing in this crate can
+//! cause a query or wait for one.
+
+// expect-test writes its goldens with a hash, needed or not.
+#![cfg_attr(test, allow(clippy::needless_raw_string_hashes))]
+
+pub mod body;
+pub mod exposition;
+pub mod registry;
+pub mod routes;
+pub mod server;
+pub mod state;
+mod write_progress;
+
+pub use body::Page;
+pub use routes::respond;
+pub use server::{bind, serve};
+pub use state::{HttpMetrics, Rollups, Sources, State};

@@ -1,0 +1,299 @@
+//! The routes: which answer belongs to which request. Knows no sockets.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
+
+use crate::{Page, State, exposition};
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// How long a scrape waits while other pages are built, well within Prometheus' usual timeout of 10 s. Each
+/// connection waits with one scrape at most, so the cap on connections bounds the queue.
+const BUILD_WAIT: Duration = Duration::from_secs(5);
+
+/// The answer to a request; its body, if it has one, is not read.
+///
+/// A query string is ignored. HEAD is answered like GET, `Content-Length` included, without the body.
+pub async fn respond(state: &Arc<State>, request: &Request<()>) -> Response<Page> {
+    let Some(route) = Route::of(request.uri().path()) else {
+        let body = "not found; there are /, /metrics, /-/healthy and /-/ready\n";
+        return finish(request, answer(StatusCode::NOT_FOUND, PLAIN, body.to_owned()));
+    };
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let refusal = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "use GET or HEAD\n".to_owned());
+        return finish(request, with(refusal, ALLOW, "GET, HEAD"));
+    }
+    let response = match route {
+        Route::Index => answer(StatusCode::OK, HTML, index(&state.version)),
+        Route::Metrics => metrics(state, request.method() == Method::GET).await,
+        Route::Healthy => answer(StatusCode::OK, PLAIN, "healthy\n".to_owned()),
+        Route::Ready => ready(state),
+    };
+    finish(request, response)
+}
+
+enum Route {
+    Index,
+    Metrics,
+    Healthy,
+    Ready,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "/" => Some(Self::Index),
+            "/metrics" => Some(Self::Metrics),
+            "/-/healthy" => Some(Self::Healthy),
+            "/-/ready" => Some(Self::Ready),
+            _ => None,
+        }
+    }
+}
+
+/// Builds the page on a thread of its own: some milliseconds of copying for a large fleet would keep an async
+/// thread from its timers and from other connections. Always, so that there is one way to test; handing over
+/// costs some ten microseconds. And a panic in there costs one answer, not the connection.
+///
+/// `observed` is false for HEAD, which is not a scrape.
+async fn metrics(state: &Arc<State>, observed: bool) -> Response<Page> {
+    let start = Instant::now();
+    let Ok(Ok(permit)) = timeout(BUILD_WAIT, state.builds.clone().acquire_owned()).await else {
+        let body = "too many scrapes at once; try again in 5 s\n";
+        return with(answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body.to_owned()), RETRY_AFTER, "5");
+    };
+    let builder = state.clone();
+    let built = spawn_blocking(move || {
+        let page = builder.build();
+        // Given back here, not by the caller, who is gone if the scraper hangs up; the work goes on all the same.
+        drop(permit);
+        page
+    })
+    .await;
+    let page = match built {
+        Ok(exposition) => Page::new(exposition.chunks),
+        Err(error) => {
+            tracing::error!(%error, "building the page failed");
+            return answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "building the page failed\n".to_owned());
+        }
+    };
+    if observed {
+        state.metrics.scrape_duration.observe(start.elapsed().as_secs_f64());
+        state.metrics.scrape_bytes.inc_by(page.remaining());
+    }
+    answer(StatusCode::OK, exposition::CONTENT_TYPE, page)
+}
+
+fn ready(state: &State) -> Response<Page> {
+    let Some(wait) = state.not_ready_for() else {
+        return answer(StatusCode::OK, PLAIN, "ready\n".to_owned());
+    };
+    let seconds = wait.as_secs_f64().ceil();
+    let body = format!("waiting until each item was tried once, for {seconds} s at most\n");
+    answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body)
+}
+
+/// The start page. Its links are relative, so that they hold behind a proxy that adds a path.
+fn index(version: &str) -> String {
+    let version = version.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    format!(
+        "<!DOCTYPE html>\n\
+         <html lang=\"en\">\n\
+         <head><meta charset=\"utf-8\"><title>fleet-query-exporter</title></head>\n\
+         <body>\n\
+         <h1>fleet-query-exporter</h1>\n\
+         <p>Version {version}</p>\n\
+         <ul>\n\
+         <li><a href=\"metrics\">Metrics</a></li>\n\
+         <li><a href=\"-/healthy\">Health</a></li>\n\
+         <li><a href=\"-/ready\">Readiness</a></li>\n\
+         </ul>\n\
+         </body>\n\
+         </html>\n"
+    )
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Page>) -> Response<Page> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    with(response, CONTENT_TYPE, content_type)
+}
+
+fn with(mut response: Response<Page>, name: HeaderName, value: &'static str) -> Response<Page> {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+    response
+}
+
+/// Says the length of the body, and takes the body away if it was not asked for.
+fn finish(request: &Request<()>, mut response: Response<Page>) -> Response<Page> {
+    let length = response.body().remaining();
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    if request.method() == Method::HEAD {
+        *response.body_mut() = Page::default();
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use expect_test::expect;
+    use fleet_collector::{Family, FamilyText, Kind, Snapshot};
+    use http_body::Body as _;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::{HttpMetrics, Sources};
+
+    fn state() -> Arc<State> {
+        let mut registry = Registry::default();
+        let metrics = HttpMetrics::register(&mut registry);
+        let family = Arc::new(Family { name: "up".into(), help: "Answers.".into(), kind: Kind::Gauge });
+        let rollups = move || vec![FamilyText { family: family.clone(), lines: vec!["up 1\n".into()] }];
+        let sources = Sources {
+            snapshot: Arc::new(Snapshot::default()),
+            rollups: Box::new(rollups),
+            registry: Arc::new(registry),
+        };
+        Arc::new(State::new(sources, metrics, "1.2.3 <&>", Instant::now()))
+    }
+
+    async fn ask(state: &Arc<State>, method: &str, path: &str) -> Response<Page> {
+        let request = Request::builder().method(method).uri(path).body(()).unwrap();
+        respond(state, &request).await
+    }
+
+    fn body(page: &mut Page) -> String {
+        let mut bytes = Vec::new();
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *page).poll_frame(&mut context) {
+            bytes.extend(frame.into_data().unwrap());
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// HEAD is asked too wherever GET is, and has to have the same headers.
+    async fn check(method: &str, path: &str, status: u16, content_type: &str, body_start: &str) {
+        let mut response = ask(&state(), method, path).await;
+        let body = body(response.body_mut());
+        let headers = response.headers();
+        assert_eq!(response.status(), status, "{method} {path}");
+        assert_eq!(headers[CONTENT_TYPE], content_type, "{method} {path}");
+        assert_eq!(headers[CONTENT_LENGTH], body.len().to_string(), "{method} {path}");
+        assert_eq!(headers.get(ALLOW).is_some_and(|allow| allow == "GET, HEAD"), status == 405);
+        assert!(body.starts_with(body_start), "{method} {path}: {body}");
+        if method == "GET" {
+            let mut head = ask(&state(), "HEAD", path).await;
+            assert_eq!((head.status(), head.headers()), (response.status(), headers), "HEAD {path}");
+            assert_eq!(self::body(head.body_mut()), "");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_request_has_its_answer() {
+        const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+        const NOT_FOUND: &str = "not found; there are /, /metrics, /-/healthy and /-/ready\n";
+        check("GET", "/", 200, HTML, "<!DOCTYPE html>").await;
+        check("GET", "/metrics", 200, METRICS, "# HELP query_exporter_scrape_duration_seconds ").await;
+        check("GET", "/metrics?name[]=up", 200, METRICS, "# HELP ").await;
+        check("GET", "http://exporter:9104/metrics", 200, METRICS, "# HELP ").await;
+        check("GET", "/-/healthy", 200, PLAIN, "healthy\n").await;
+        check("GET", "/-/ready", 200, PLAIN, "ready\n").await;
+        check("GET", "/metrics/", 404, PLAIN, NOT_FOUND).await;
+        check("GET", "/-", 404, PLAIN, NOT_FOUND).await;
+        check("POST", "/nothing", 404, PLAIN, NOT_FOUND).await;
+        check("POST", "/metrics", 405, PLAIN, "use GET or HEAD\n").await;
+        check("DELETE", "/", 405, PLAIN, "use GET or HEAD\n").await;
+        check("OPTIONS", "/-/ready", 405, PLAIN, "use GET or HEAD\n").await;
+    }
+
+    #[tokio::test]
+    async fn the_start_page_is_html_with_the_version_escaped() {
+        let html = body(ask(&state(), "GET", "/").await.body_mut());
+        expect![[r#"
+            <!DOCTYPE html>
+            <html lang="en">
+            <head><meta charset="utf-8"><title>fleet-query-exporter</title></head>
+            <body>
+            <h1>fleet-query-exporter</h1>
+            <p>Version 1.2.3 &lt;&amp;&gt;</p>
+            <ul>
+            <li><a href="metrics">Metrics</a></li>
+            <li><a href="-/healthy">Health</a></li>
+            <li><a href="-/ready">Readiness</a></li>
+            </ul>
+            </body>
+            </html>
+        "#]]
+        .assert_eq(&html);
+    }
+
+    #[tokio::test]
+    async fn a_scrape_is_observed_in_the_next_one_and_a_head_is_not() {
+        let state = state();
+        let observed = async |method| {
+            let page = body(ask(&state, method, "/metrics").await.body_mut());
+            let observed = page
+                .lines()
+                .filter(|line| {
+                    line.starts_with("query_exporter_scrape_duration_seconds_count")
+                        || line.starts_with("query_exporter_scrape_bytes_total")
+                })
+                .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+                .collect::<Vec<u64>>();
+            (observed, page.len() as u64)
+        };
+        let (first, size) = observed("GET").await;
+        assert_eq!(first, [0, 0]);
+        observed("HEAD").await;
+        let (second, _) = observed("GET").await;
+        assert_eq!(second, [1, size]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scrape_that_finds_no_free_builder_is_refused_and_health_answers_at_once() {
+        let state = state();
+        let all = state.builds.clone().acquire_many_owned(8).await.unwrap();
+
+        let start = Instant::now();
+        assert_eq!(ask(&state, "GET", "/-/healthy").await.status(), StatusCode::OK);
+        assert_eq!(ask(&state, "GET", "/-/ready").await.status(), StatusCode::OK);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+
+        let refused = ask(&state, "GET", "/metrics").await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.headers()["retry-after"], "5");
+        assert_eq!(start.elapsed().as_secs(), BUILD_WAIT.as_secs());
+
+        drop(all);
+        assert_eq!(ask(&state, "GET", "/metrics").await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_a_page_is_built_costs_one_answer() {
+        let mut registry = Registry::default();
+        let metrics = HttpMetrics::register(&mut registry);
+        let sources = Sources {
+            snapshot: Arc::new(Snapshot::default()),
+            rollups: Box::new(|| panic!("planted")),
+            registry: Arc::new(registry),
+        };
+        let state = Arc::new(State::new(sources, metrics, "", Instant::now()));
+        for _ in 0..9 {
+            assert_eq!(ask(&state, "GET", "/metrics").await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The server: accepts connections within a cap, speaks HTTP/1 on each, and ends them in order.
+
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+
+use hyper::{
+    Request, Response,
+    body::{Body as _, Incoming},
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::{GracefulShutdown, Watcher},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Page, State, respond, write_progress::WriteProgress};
+
+/// How long a request's head may take, and how long a connection may be silent between requests.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Headers of one request.
+const MAX_HEADERS: usize = 32;
+
+/// Bytes of one request's head. It bounds what is queued for sending as well, to one chunk beyond it; a chunk is
+/// large enough for that to cost little.
+const MAX_BUFFER: usize = 16 << 10;
+
+/// The wait after an error that says the process or the machine is out of something. Trying on would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The limits that a test shortens.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Connections at once; further ones wait in the kernel's queue.
+    connections: usize,
+    /// How long a reader may take nothing while there is something to send.
+    write_stall: Duration,
+    /// How long responses in flight may take after the shutdown was asked for.
+    finish: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { connections: 256, write_stall: Duration::from_secs(30), finish: Duration::from_secs(5) };
+
+/// Opens the listening socket, at `HOST:PORT`.
+///
+/// # Errors
+/// Those of resolving the name and of the socket, first of all that the port is taken.
+pub async fn bind(listen: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(listen).await
+}
+
+/// Serves until `shutdown` is cancelled; then accepts nobody, lets responses in flight finish within 5 s, and
+/// drops what is left. Dropping the future drops all connections at once.
+pub async fn serve(listener: TcpListener, state: Arc<State>, shutdown: CancellationToken) {
+    serve_within(LIMITS, listener, state, shutdown).await;
+}
+
+async fn serve_within(limits: Limits, listener: TcpListener, state: Arc<State>, shutdown: CancellationToken) {
+    let mut acceptor = Acceptor::new(listener, limits.connections);
+    let graceful = GracefulShutdown::new();
+    // Owns every connection's task: dropped, it ends them.
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown.cancelled_owned());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(ended) = connections.join_next() => log_panic(ended),
+            (stream, permit) = acceptor.accept() => {
+                let connection = connection(stream, state.clone(), limits.write_stall, graceful.watcher());
+                connections.spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(?error, "connection ended");
+                    }
+                    drop(permit);
+                });
+            }
+        }
+    }
+    drop(acceptor);
+    if timeout(limits.finish, graceful.shutdown()).await.is_err() {
+        tracing::warn!("responses still in flight at the end of the shutdown were dropped");
+    }
+}
+
+fn log_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "the task of a connection failed");
+    }
+}
+
+/// Speaks HTTP/1 on one connection until either side ends it.
+async fn connection(
+    stream: TcpStream,
+    state: Arc<State>,
+    write_stall: Duration,
+    watcher: Watcher,
+) -> hyper::Result<()> {
+    // An answer is one write or many full ones: waiting to fill a packet gains nothing. Refused only by a
+    // connection that is gone already.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(WriteProgress::new(stream, write_stall));
+    let service = service_fn(move |request| {
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(handle(&state, request).await) }
+    });
+    let connection = http1::Builder::new()
+        // Without a timer hyper leaves its timeouts out, silently.
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(io, service);
+    watcher.watch(connection).await
+}
+
+/// No route reads a body. One that was announced is never asked for (so `Expect: 100-continue` gets its final
+/// answer at once), and the connection ends after the answer instead of reading past it.
+async fn handle(state: &Arc<State>, request: Request<Incoming>) -> Response<Page> {
+    let (head, body) = request.into_parts();
+    let mut response = respond(state, &Request::from_parts(head, ())).await;
+    if !body.is_end_stream() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Accepts connections, each with its permit under the cap.
+struct Acceptor {
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    connections: usize,
+    /// Whether the log knows that the cap is reached.
+    full: bool,
+    /// The error that the log knows, until a connection is accepted.
+    last_error: Option<i32>,
+}
+
+impl Acceptor {
+    fn new(listener: TcpListener, connections: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(connections));
+        Self { listener, permits, connections, full: false, last_error: None }
+    }
+
+    /// The next connection. Dropped while it waits, it loses none.
+    async fn accept(&mut self) -> (TcpStream, OwnedSemaphorePermit) {
+        // Taken first: a connection that may not be served yet stays with the kernel and costs us nothing.
+        let permit = self.permit().await;
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _peer)) => {
+                    self.last_error = None;
+                    return (stream, permit);
+                }
+                Err(error) => self.pause(&error).await,
+            }
+        }
+    }
+
+    async fn permit(&mut self) -> OwnedSemaphorePermit {
+        let free = self.permits.available_permits();
+        if free == 0 && !self.full {
+            self.full = true;
+            tracing::warn!(connections = self.connections, "all connections are in use, further ones wait");
+        } else if free > self.connections / 2 {
+            // Not as soon as one is free: at the cap that would be a line for each connection.
+            self.full = false;
+        }
+        self.permits.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    async fn pause(&mut self, error: &io::Error) {
+        // A peer that gave up before it was accepted is its own affair, and there may be more behind it.
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+            return;
+        }
+        if self.last_error != error.raw_os_error() {
+            self.last_error = error.raw_os_error();
+            tracing::error!(%error, "cannot accept connections, trying again");
+        }
+        sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

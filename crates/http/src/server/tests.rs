@@ -1,0 +1,228 @@
+//! The server over real sockets, spoken to byte by byte.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use fleet_collector::{Family, FamilyText, Kind, Snapshot};
+use prometheus_client::registry::Registry;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::Instant,
+};
+
+use super::*;
+use crate::{HttpMetrics, Sources};
+
+/// For what comes at once unless something is broken.
+const SOON: Duration = Duration::from_secs(20);
+
+/// More than the kernel keeps for a reader that does not read.
+const LARGE: usize = 32 << 20;
+
+/// A state whose `/metrics` is at least this long.
+fn state(size: usize) -> Arc<State> {
+    let mut registry = Registry::default();
+    let metrics = HttpMetrics::register(&mut registry);
+    let line = Bytes::from(format!("up 1{}\n", " ".repeat(size)));
+    let family = Arc::new(Family { name: "up".into(), help: "Answers.".into(), kind: Kind::Gauge });
+    let rollups = move || vec![FamilyText { family: family.clone(), lines: vec![line.clone()] }];
+    let sources = Sources {
+        snapshot: Arc::new(Snapshot::default()),
+        rollups: Box::new(rollups),
+        registry: Arc::new(registry),
+    };
+    Arc::new(State::new(sources, metrics, "1.2.3", Instant::now()))
+}
+
+/// A server of its own, in a task that ends with it.
+struct Server {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinSet<()>,
+}
+
+impl Server {
+    async fn start(limits: Limits, page_size: usize) -> Self {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(serve_within(limits, listener, state(page_size), shutdown.clone()));
+        Self { address, shutdown, task }
+    }
+
+    async fn connect(&self) -> Client {
+        Client(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    async fn ended(&mut self) {
+        timeout(SOON, self.task.join_next()).await.unwrap().unwrap().unwrap();
+    }
+}
+
+struct Client(TcpStream);
+
+impl Client {
+    async fn send(&mut self, request: &str) {
+        self.0.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    /// The head of the next response, without its date.
+    async fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(timeout(SOON, self.0.read_u8()).await.unwrap().unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        head.trim_end().lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("\n")
+    }
+
+    async fn body(&mut self, length: usize) -> Vec<u8> {
+        let mut body = vec![0; length];
+        timeout(SOON, self.0.read_exact(&mut body)).await.unwrap().unwrap();
+        body
+    }
+
+    /// What comes until the server closes; a reset counts as closing.
+    async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = timeout(SOON, self.0.read_to_end(&mut rest)).await.expect("the server closes");
+        rest
+    }
+}
+
+fn content_length(head: &str) -> usize {
+    head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_another() {
+    let server = Server::start(LIMITS, 0).await;
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        client.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let head = client.head().await;
+        assert_eq!(head, "HTTP/1.1 200 OK\ncontent-type: text/plain; charset=utf-8\ncontent-length: 8");
+        assert_eq!(client.body(8).await, b"healthy\n");
+    }
+}
+
+#[tokio::test]
+async fn requests_sent_together_are_answered_in_order() {
+    let server = Server::start(LIMITS, 0).await;
+    let mut client = server.connect().await;
+    client
+        .send(
+            "GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n\
+             GET /-/ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        )
+        .await;
+    let text = String::from_utf8(client.rest().await).unwrap();
+    let (first, second) = (text.find("healthy\n").unwrap(), text.find("ready\n").unwrap());
+    assert!(first < second, "{text}");
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let server = Server::start(LIMITS, 100_000).await;
+    let mut client = server.connect().await;
+    // A HEAD is not observed and a GET shows in the next page only, so both pages are of the same length.
+    client.send("HEAD /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let head = client.head().await;
+    client.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(client.head().await, head);
+    let body = client.body(content_length(&head)).await;
+    assert!(body.starts_with(b"# HELP "));
+}
+
+#[tokio::test]
+async fn garbage_is_refused() {
+    let server = Server::start(LIMITS, 0).await;
+    let mut client = server.connect().await;
+    client.send("\x16\x03\x01 garbage\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 400 Bad Request"));
+    client.rest().await;
+}
+
+#[tokio::test]
+async fn a_head_beyond_the_limits_is_refused() {
+    let server = Server::start(LIMITS, 0).await;
+    for headers in ["x: y\r\n".repeat(MAX_HEADERS + 1), format!("x: {}\r\n", "y".repeat(MAX_BUFFER))] {
+        let mut client = server.connect().await;
+        client.send(&format!("GET / HTTP/1.1\r\n{headers}\r\n")).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 431 "));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_a_request_that_announced_a_body() {
+    let server = Server::start(LIMITS, 0).await;
+    for announced in
+        ["content-length: 1000000", "transfer-encoding: chunked", "expect: 100-continue\r\ncontent-length: 5"]
+    {
+        let mut client = server.connect().await;
+        client.send(&format!("GET /-/healthy HTTP/1.1\r\nhost: x\r\n{announced}\r\n\r\n")).await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\n") && head.contains("connection: close"), "{head}");
+        assert_eq!(client.rest().await, b"healthy\n");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_loses_its_connection() {
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let mut client = Client(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+    let (stream, _) = listener.accept().await.unwrap();
+    client.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+
+    let graceful = GracefulShutdown::new();
+    let served = connection(stream, state(LARGE), Duration::from_millis(100), graceful.watcher());
+    let error = timeout(SOON, served).await.unwrap().unwrap_err();
+    assert!(format!("{error:?}").contains("the reader took nothing"), "{error:?}");
+
+    let head = client.head().await;
+    assert!(client.rest().await.len() < content_length(&head));
+}
+
+#[tokio::test]
+async fn shutdown_waits_for_a_response_in_flight_and_refuses_new_connections() {
+    let mut server = Server::start(LIMITS, LARGE).await;
+    let mut idle = server.connect().await;
+    idle.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    idle.head().await;
+    let mut client = server.connect().await;
+    client.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let head = client.head().await;
+
+    server.shutdown.cancel();
+    assert_eq!(idle.rest().await, b"healthy\n");
+    assert_eq!(client.rest().await.len(), content_length(&head));
+    server.ended().await;
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn shutdown_drops_what_does_not_finish() {
+    let limits = Limits { finish: Duration::from_millis(100), ..LIMITS };
+    let mut server = Server::start(limits, LARGE).await;
+    let mut client = server.connect().await;
+    client.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let head = client.head().await;
+
+    server.shutdown.cancel();
+    server.ended().await;
+    assert!(client.rest().await.len() < content_length(&head));
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_cap_is_served_when_another_ends() {
+    let server = Server::start(Limits { connections: 1, ..LIMITS }, 0).await;
+    let mut first = server.connect().await;
+    first.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    first.head().await;
+
+    let mut second = server.connect().await;
+    second.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    drop(first);
+    assert!(second.head().await.starts_with("HTTP/1.1 200 OK"));
+}
