@@ -1,2 +1,90 @@
-//! The `fleet-query-exporter` binary.
-fn main() {}
+//! The `fleet-query-exporter` binary: the command line, the logs, the exit code. No logic of its own.
+
+mod app;
+mod cli;
+mod config;
+mod health;
+mod job;
+mod logging;
+mod metrics;
+mod plan;
+
+use std::{fmt::Display, io, process::ExitCode};
+
+use clap::Parser as _;
+use tokio::runtime::Runtime;
+
+use cli::{Cli, Command};
+use config::Loaded;
+
+/// A failure while running.
+const FAILED: u8 = 1;
+/// Wrong configuration or usage.
+const WRONG: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Some(Command::Health) => health(&cli),
+        None if cli.check => check(&cli),
+        None => run(&cli),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(code) => ExitCode::from(code),
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), u8> {
+    let Loaded { config, warnings } = load(cli)?;
+    let logging = logging::init(cli.log_level, cli.log_format);
+    for problem in warnings.iter().chain(config::missing_secrets(&config).iter()) {
+        tracing::warn!("{}", problem.one_line());
+    }
+    let listen = cli.bind.clone().unwrap_or_else(|| config.listen.clone());
+    runtime()?.block_on(app::run(&cli.config, config, &listen, &logging)).map_err(|error| fail(FAILED, error))
+}
+
+fn check(cli: &Cli) -> Result<(), u8> {
+    let Loaded { config, warnings } = load(cli)?;
+    let missing = config::missing_secrets(&config);
+    let wrong = !missing.is_empty();
+    let report = warnings.and(missing);
+    if !report.is_empty() {
+        say(&mut io::stderr(), &report);
+    }
+    if wrong {
+        return Err(WRONG);
+    }
+    say(&mut io::stdout(), format!("{}: {}", cli.config.display(), config.summary()));
+    Ok(())
+}
+
+fn health(cli: &Cli) -> Result<(), u8> {
+    let listen = match &cli.bind {
+        Some(bind) => bind.clone(),
+        None => load(cli)?.config.listen,
+    };
+    runtime()?.block_on(health::ask(&listen)).map_err(|error| fail(FAILED, error))
+}
+
+fn load(cli: &Cli) -> Result<Loaded, u8> {
+    config::load(&cli.config).map_err(|report| {
+        say(&mut io::stderr(), report);
+        WRONG
+    })
+}
+
+fn runtime() -> Result<Runtime, u8> {
+    Runtime::new().map_err(|error| fail(FAILED, format!("cannot start: {error}")))
+}
+
+fn fail(code: u8, error: impl Display) -> u8 {
+    say(&mut io::stderr(), format!("fleet-query-exporter: {error}"));
+    code
+}
+
+/// Writes a line. Nobody reads a closed pipe, and there is nobody else to tell.
+fn say(to: &mut impl io::Write, line: impl Display) {
+    let _ = writeln!(to, "{line}");
+}

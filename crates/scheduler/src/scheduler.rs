@@ -204,13 +204,9 @@ impl<J: Job + PartialEq> Scheduler<J> {
         }
         self.gates.retain(|target, gate| targets.get(target).is_some_and(|(lanes, _)| *lanes == gate.size));
         for (target, (lanes, shortest)) in targets {
-            match self.gates.get(target) {
-                Some(gate) => gate.set_shortest(shortest),
-                None => {
-                    let seed = self.seed ^ xxh64(target.as_bytes(), 0);
-                    self.gates.insert(Arc::clone(target), Arc::new(Gate::new(lanes, shortest, seed)));
-                }
-            }
+            let seed = self.seed ^ xxh64(target.as_bytes(), 0);
+            let new = || Arc::new(Gate::new(lanes, shortest, seed));
+            self.gates.entry(Arc::clone(target)).or_insert_with(new).set_shortest(shortest);
         }
     }
 

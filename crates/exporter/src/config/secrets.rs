@@ -1,0 +1,122 @@
+//! Secrets and certificates outside the configuration: which are needed, and which cannot be read now.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Config,
+    report::{Findings, Place, Report},
+};
+
+/// Something outside the file that a target needs, and the setting that asks for it.
+#[derive(Debug, Clone)]
+pub(super) struct Need {
+    pub(super) at: Place,
+    pub(super) what: Needed,
+}
+
+/// What is needed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Needed {
+    Password(PathBuf),
+    Ca(PathBuf),
+    Certificate(PathBuf),
+    Key(PathBuf),
+    Variable(String),
+}
+
+impl Needed {
+    fn problem(&self) -> Option<(String, &'static str)> {
+        let (what, path, help) = match self {
+            Self::Variable(name) => {
+                return std::env::var(name).err().map(|_| {
+                    (
+                        format!("the variable {name} is not set, or is not UTF-8"),
+                        "set it in the environment of the exporter",
+                    )
+                });
+            }
+            Self::Password(path) => {
+                ("password", path, "it holds the password alone, readable by the exporter's user")
+            }
+            Self::Ca(path) => ("CA", path, "it is a PEM file, readable by the exporter's user"),
+            Self::Certificate(path) => {
+                ("certificate", path, "it is a PEM file, readable by the exporter's user")
+            }
+            Self::Key(path) => ("key", path, "it is a PEM file, readable by the exporter's user"),
+        };
+        let error = readable(path).err()?;
+        Some((format!("the {what} file {} cannot be read: {error}", path.display()), help))
+    }
+}
+
+/// Opens the file without reading it: a secret is read when it is used.
+fn readable(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() { Err(io::Error::other("it is a directory")) } else { Ok(()) }
+}
+
+/// Secret, CA and certificate files and variables that cannot be read now. `--check` fails with them, a start says so
+/// and carries on. One problem for each setting, however many targets it serves.
+pub(crate) fn missing_secrets(config: &Config) -> Report {
+    let mut found = Findings::new(config.source.clone());
+    let needs: BTreeSet<(usize, &Needed)> =
+        config.needs.iter().map(|need| (need.at.start, &need.what)).collect();
+    let mut missing: Vec<(usize, String, &str, usize)> = Vec::new();
+    for (at, needed) in needs {
+        let Some((message, help)) = needed.problem() else { continue };
+        match missing.last_mut() {
+            Some((last, .., more)) if *last == at => *more += 1,
+            _ => missing.push((at, message, help, 0)),
+        }
+    }
+    for (start, message, help, more) in missing {
+        let Some(need) = config.needs.iter().find(|need| need.at.start == start) else { continue };
+        let others = if more > 0 { format!(" (and {more} more of this setting)") } else { String::new() };
+        found.error(&need.at, message + &others).help(help);
+    }
+    found.into_report()
+}
+
+/// What only the file system can tell at once: a CA file without a certificate, and a password that others may read.
+pub(super) fn check_files(path: &Path, config: &Config, found: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for Need { at, what } in &config.needs {
+        if let Needed::Ca(ca) = what
+            && seen.insert((at.start, ca))
+            && let Ok(pem) = fs::read(ca)
+            && !pem.windows(PEM.len()).any(|window| window == PEM)
+        {
+            found
+                .error(at, format!("the CA file {} holds no certificate", ca.display()))
+                .help("a PEM file has lines -----BEGIN CERTIFICATE-----");
+        }
+    }
+    if let Some(at) = config.inline.first()
+        && let Some(mode) = mode_if_readable_by_others(path)
+    {
+        let name = path.file_name().map_or_else(OsString::new, OsString::from);
+        found
+            .warn(at, format!("others may read this password: the file's mode is {mode:04o}"))
+            .help(format!("run chmod 600 {}, or use password_file", name.display()));
+    }
+}
+
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+#[cfg(unix)]
+fn mode_if_readable_by_others(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+    (mode & 0o004 != 0).then_some(mode)
+}
+
+#[cfg(not(unix))]
+fn mode_if_readable_by_others(_: &Path) -> Option<u32> {
+    None
+}

@@ -1,0 +1,337 @@
+//! The rules as data: a text goes in, a report or a fact comes out.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use fleet_collector::target::{Address, Password};
+
+use super::{Config, Loaded, OnFailure, load, missing_secrets, parse, report::Problem};
+
+/// A folder of the repository.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)
+}
+
+fn toml_files(name: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(folder(name))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// What a reader sees: the report, or what a good file amounts to.
+fn shown(path: &Path, text: &str) -> String {
+    match parse(path, text) {
+        Err(report) => format!("{report}\n"),
+        Ok(Loaded { config, warnings }) if warnings.is_empty() => format!("{}\n", config.summary()),
+        Ok(Loaded { config, warnings }) => format!("{warnings}\n{}\n", config.summary()),
+    }
+}
+
+#[test]
+fn each_file_of_the_corpus_says_what_is_promised() {
+    let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    let mut differences = String::new();
+    for path in toml_files("tests/config") {
+        let name = path.file_name().unwrap();
+        let shown = shown(Path::new(name), &fs::read_to_string(&path).unwrap());
+        let expected = path.with_extension("expected");
+        if update {
+            fs::write(&expected, &shown).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != shown {
+            write!(differences, "--- {} now says:\n{shown}", name.display()).unwrap();
+        }
+    }
+    assert!(differences.is_empty(), "{differences}(UPDATE_EXPECT=1 accepts this)");
+}
+
+#[test]
+fn each_example_loads_without_a_warning() {
+    for path in toml_files("configs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let loaded = parse(&path, &text).unwrap_or_else(|report| panic!("{report}"));
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        assert!(!loaded.config.items.is_empty(), "{}", path.display());
+    }
+}
+
+/// One group, one target and one query, and whatever a test adds to them.
+#[derive(Default, Clone, Copy)]
+struct Fleet<'a> {
+    defaults: &'a str,
+    group: &'a str,
+    target: &'a str,
+    query: &'a str,
+}
+
+impl Fleet<'_> {
+    fn text(self) -> String {
+        let Fleet { defaults, group, target, query } = self;
+        format!(
+            "[defaults]\n{defaults}\n[groups.g]\nuser = \"u\"\n{group}\n[groups.g.targets.t]\naddress = \"h\"\n{target}\n\
+             [queries.q]\nsql = \"select 1 v\"\n{query}\n\
+             [queries.q.metrics.f]\ntype = \"gauge\"\nhelp = \"h\"\nvalue = \"v\"\n"
+        )
+    }
+
+    #[track_caller]
+    fn config(self) -> Config {
+        parse(Path::new("/etc/f/fleet.toml"), &self.text()).unwrap_or_else(|report| panic!("{report}")).config
+    }
+}
+
+#[track_caller]
+fn check_cascade(fleet: Fleet<'_>, expected: (u64, u64, u64, OnFailure)) {
+    let config = fleet.config();
+    let item = &config.items[0];
+    let (interval, timeout, expire_after, on_failure) = expected;
+    assert_eq!(item.interval, Duration::from_secs(interval), "interval");
+    assert_eq!(item.timeout, Duration::from_secs(timeout), "timeout");
+    assert_eq!(item.expire_after, Duration::from_secs(expire_after), "expire_after");
+    assert_eq!(item.on_failure, on_failure, "on_failure");
+}
+
+#[test]
+fn the_strongest_level_that_says_something_wins() {
+    let (keep, drop) = (OnFailure::Keep, OnFailure::Drop);
+    let none = Fleet::default();
+    check_cascade(none, (15, 5, 60, keep));
+    let defaults = Fleet { defaults: "interval = \"20s\"\ntimeout = \"6s\"\non_failure = \"drop\"", ..none };
+    check_cascade(defaults, (20, 6, 60, drop));
+    let group = Fleet { group: "interval = \"30s\"\non_failure = \"keep\"", ..defaults };
+    check_cascade(group, (30, 6, 66, keep));
+    let target = Fleet { target: "interval = \"40s\"\nexpire_after = \"2m\"", ..group };
+    check_cascade(target, (40, 6, 120, keep));
+    let query = Fleet { query: "interval = \"50s\"\ntimeout = \"7s\"\non_failure = \"drop\"", ..target };
+    check_cascade(query, (50, 7, 120, drop));
+}
+
+#[test]
+fn nearer_settings_replace_and_labels_merge() {
+    let config = Fleet {
+        group: "password_file = \"s/{group}/{target}\"\nlabels = { env = \"prod\", role = \"a\" }\nmax_connections = 5",
+        target: "user = \"other\"\nlabels = { role = \"b\" }\nkill = false",
+        defaults: "database = \"d\"",
+        ..Fleet::default()
+    }
+    .config();
+    let target = &config.targets[0];
+    assert_eq!(target.user, "other");
+    assert_eq!(target.password, Password::File("/etc/f/s/g/t".into()));
+    assert_eq!(target.database.as_deref(), Some("d"));
+    assert_eq!((target.max_connections, target.kill), (5, false));
+    let labels: Vec<_> = target.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(labels.join(" "), "env=prod role=b target=t");
+}
+
+#[test]
+fn ranges_make_targets_with_their_own_labels_and_secrets() {
+    let text = Fleet {
+        group: "password_env = \"PW_{1}\"\nlabels = { shard = \"{1}\" }",
+        target: "[groups.g.targets.\"s-{08..10}\"]\naddress = \"[fd00::{1..3}]:3308\"",
+        ..Fleet::default()
+    }
+    .text()
+    .replace("[groups.g.targets.t]\naddress = \"h\"\n", "");
+    let config = parse(Path::new("f.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config;
+    let shown: Vec<_> =
+        config.targets.iter().map(|t| format!("{} {} {:?}", t.name, t.address, t.labels)).collect();
+    assert_eq!(shown.len(), 3);
+    assert_eq!(shown[1], "s-09 [fd00::2]:3308 [(\"shard\", \"09\"), (\"target\", \"s-09\")]");
+    assert_eq!(config.targets[2].password, Password::Env("PW_10".into()));
+}
+
+#[test]
+fn a_list_of_targets_is_named_by_its_addresses() {
+    let text = Fleet { group: "targets = [\"10.0.0.{11..12}\", \"[fd00::12]:3307\"]", ..Fleet::default() }
+        .text()
+        .replace("[groups.g.targets.t]\naddress = \"h\"\n", "");
+    let config = parse(Path::new("f.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config;
+    let shown: Vec<_> = config.targets.iter().map(|t| format!("{} {}", t.name, t.address)).collect();
+    assert_eq!(
+        shown.join(", "),
+        "10.0.0.11 10.0.0.11:3306, 10.0.0.12 10.0.0.12:3306, [fd00::12]:3307 [fd00::12]:3307"
+    );
+    assert_eq!(config.targets[2].address, Address::Tcp { host: "fd00::12".into(), port: 3307 });
+}
+
+/// No way of showing what came out of a text may hold the password.
+#[track_caller]
+fn check_masked(text: &str) {
+    assert!(text.contains("hunter2"), "the test has no password");
+    let shown = match parse(Path::new("f.toml"), text) {
+        Err(report) => format!("{report} {report:?}"),
+        Ok(loaded) => format!("{} {loaded:?}", loaded.warnings),
+    };
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let with = |group| Fleet { group, ..Fleet::default() }.text();
+    for group in [
+        "password = \"hunter2\"",
+        "password = \"hunter2\" # and\nuser = 3",
+        "password = [\"hunter2\"]",
+        "password = { value = \"hunter2\" }",
+        "password.value = \"hunter2\"",
+        "pasword = \"hunter2\"",
+        "passwd = \"hunter2\"",
+        "PASSWORD = \"hunter2\"",
+        "\"password\" = \"hunter2\"\npassword_file = \"f\"",
+        "password = '''\nhunter2\nhunter2'''\nmax_connections = 0",
+        // Not TOML.
+        "password = hunter2",
+        "password = \"hunter2",
+        "password = \"a\"hunter2\"",
+        "password: hunter2",
+        "password hunter2",
+        "password = '''\nhunter2\nx = \n",
+        "password = \"\"\"\n\"\"\"hunter2\n",
+        "x = { a = 1, password = hunter2 }",
+        // A login in an address.
+        "targets = [\"root:hunter2@db1:3306\"]",
+        "targets.a = \"mysql://root:hunter2@db1\"",
+        "targets.b = { address = \"root:hunter2@tcp(db1:3306)/\" }",
+        "targets.b = { address = root:hunter2@tcp(db1:3306)/ }",
+    ] {
+        check_masked(&with(group));
+    }
+    check_masked("[server]\npassword = \"hunter2\"\n");
+    check_masked("password = \"hunter2\"\n");
+    check_masked("[groups.g.targets]\na = { password = \"hunter2\", adress = \"x\" }\n");
+}
+
+#[test]
+fn a_mask_hides_the_length_and_keeps_the_caret() {
+    let text = "[groups.g.targets]\na = { password = \"hunter2\", adress = \"x\" }\n";
+    let report = parse(Path::new("f.toml"), text).unwrap_err().to_string();
+    assert!(
+        report.contains("    a = { password = ***, adress = \"x\" }\n                          ^^^^^^\n"),
+        "{report}"
+    );
+}
+
+#[test]
+fn carets_stand_under_wide_characters_and_tabs() {
+    let report = parse(Path::new("f.toml"), "[server]\n\t\"数\" = 1\n").unwrap_err().to_string();
+    assert!(
+        report.starts_with(
+            "f.toml:2:2: error: `数` is not a key of [server]\n        \"数\" = 1\n        ^^^^\n"
+        ),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_so_in_one_message() {
+    let scratch = tempfile::tempdir().unwrap();
+    let check = |path: &Path, expected: &str| {
+        let report = load(path).unwrap_err();
+        assert_eq!(report.iter().count(), 1);
+        let shown = report.to_string();
+        assert!(shown.contains(expected) && shown.contains("help: "), "{shown}");
+    };
+    check(&scratch.path().join("none.toml"), "cannot read the configuration: No such file");
+    check(scratch.path(), "cannot read the configuration: Is a directory");
+    let latin = scratch.path().join("latin.toml");
+    fs::write(&latin, b"a = 1\nb = \"\xe9\"\n").unwrap();
+    check(&latin, "line 2 is not UTF-8");
+}
+
+#[test]
+fn what_is_missing_outside_the_file_is_named_once_for_each_setting() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("fleet.toml");
+    let text = Fleet {
+        group: "password_file = \"secret-{target}\"\ntls = { mode = \"verify_ca\", ca = \"ca.pem\" }",
+        target: "[groups.g.targets]\n\"s{1..3}\" = \"h{1..3}\"",
+        ..Fleet::default()
+    }
+    .text()
+    .replace("[groups.g.targets.t]\naddress = \"h\"\n", "");
+    fs::write(&path, &text).unwrap();
+    fs::write(scratch.path().join("secret-s1"), "x").unwrap();
+    let missing = missing_secrets(&load(&path).unwrap().config);
+    let messages: Vec<_> = missing.iter().map(Problem::one_line).collect();
+    assert_eq!(messages.len(), 2, "{missing}");
+    assert!(messages[0].contains("secret-s2 cannot be read"), "{missing}");
+    assert!(messages[0].contains("(and 1 more of this setting)"), "{missing}");
+    assert!(messages[1].contains("the CA file "), "{missing}");
+
+    fs::write(scratch.path().join("ca.pem"), "no certificate\n").unwrap();
+    let report = load(&path).unwrap_err().to_string();
+    assert!(report.contains("ca.pem holds no certificate"), "{report}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_password_in_a_file_that_others_may_read_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("fleet.toml");
+    fs::write(&path, Fleet { group: "password = \"hunter2\"", ..Fleet::default() }.text()).unwrap();
+    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = load(&path).unwrap();
+        assert_eq!(loaded.warnings.iter().count(), warnings, "{mode:o}");
+        assert!(!loaded.warnings.to_string().contains("hunter2"));
+    }
+}
+
+#[test]
+fn a_summary_adds_up() {
+    let config = Fleet { query: "interval = \"10s\"", ..Fleet::default() }.config();
+    assert_eq!(
+        config.summary(),
+        "1 target, 1 query, 1 item, 0.1 runs a second in all, 0.1 at the busiest target, at most 3 connections, \
+         at most 10000 series"
+    );
+    assert_eq!((config.max_runs, config.max_connects), (256, 32));
+    assert_eq!(config.listen, "0.0.0.0:9104");
+}
+
+/// Cuts, doubles and replaces pieces of real files, always in the same way.
+#[test]
+fn no_text_makes_the_loader_panic() {
+    let mut state = 1_u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % n
+    };
+    let pieces = [
+        "\"", "'''", "{", "{{", "[", "]", "=", ".", "\n", "é", "数", "\\", "0", "-1", "1e999", "password",
+        "\t",
+    ];
+    for path in toml_files("tests/config").into_iter().chain(toml_files("configs")) {
+        let text: Vec<char> = fs::read_to_string(&path).unwrap().chars().collect();
+        for _ in 0..50 {
+            let from = below(text.len() + 1);
+            let to = (from + below(6)).min(text.len());
+            let mut mutant: String = text[..from].iter().collect();
+            mutant.push_str(pieces[below(pieces.len())]);
+            mutant.extend(&text[to..]);
+            let _ = shown(Path::new("f.toml"), &mutant);
+        }
+    }
+}
+
+#[test]
+fn a_range_and_fifty_queries_make_half_a_million_items() {
+    let mut text = "[groups.g]\nuser = \"u\"\nlabels = { shard = \"{1}\" }\n\
+                    targets = { \"s{1..10000}\" = \"h{1..10000}\" }\n"
+        .to_owned();
+    for n in 0..50 {
+        writeln!(text, "[queries.q{n}]\nsql = \"select 1 v\"").unwrap();
+        writeln!(text, "metrics.f{n} = {{ type = \"gauge\", help = \"h\", value = \"v\" }}").unwrap();
+    }
+    let config = parse(Path::new("f.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config;
+    assert_eq!((config.targets.len(), config.items.len(), config.max_connects), (10_000, 500_000, 625));
+}

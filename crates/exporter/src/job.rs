@@ -1,0 +1,152 @@
+//! Where the scheduler and the collector meet: an item's run as a scheduler's job, with its metrics and its log.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use fleet_collector::{Failure, Item, Reason, Report, Success};
+use fleet_scheduler::{Missed, Start, Verdict};
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::metrics::RunMetrics;
+
+/// The longest back-off of a target that gives no answer.
+const NO_ANSWER_CAP: Duration = Duration::from_secs(30);
+/// Of one that refuses the account or the host: trying often may lock us out for good.
+const REFUSED_CAP: Duration = Duration::from_mins(5);
+/// Of one that has no connection left: others need the next one more.
+const CROWDED_CAP: Duration = Duration::from_mins(1);
+
+/// An item as the scheduler runs it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    item: Arc<Item>,
+    metrics: Arc<RunMetrics>,
+    duration: Histogram,
+    /// Why the last run failed though the target answered; for the log, which tells changes only.
+    trouble: Mutex<Option<Trouble>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Failed(Reason),
+    NotANumber,
+}
+
+impl Job {
+    /// The job of this item.
+    pub(crate) fn new(item: Arc<Item>, metrics: Arc<RunMetrics>) -> Self {
+        let duration = metrics.duration(&item.query().name);
+        Self { item, metrics, duration, trouble: Mutex::default() }
+    }
+
+    fn log(&self, report: &Report) {
+        if report.target_changed {
+            self.log_target(&report.outcome);
+        }
+        match &report.outcome {
+            Ok(Success { not_a_number: Some(example), .. }) => {
+                self.log_item(Some((Trouble::NotANumber, format!("some values left out: {example}"))));
+            }
+            Ok(_) => self.log_item(None),
+            Err(failure) if failure.is_down() => {}
+            Err(failure) => self.log_item(Some((Trouble::Failed(failure.reason), failure.message.clone()))),
+        }
+    }
+
+    fn log_target(&self, outcome: &Result<Success, Failure>) {
+        let target = self.item.target();
+        let (name, group, address) = (&*target.name, &*target.group, &target.address);
+        match outcome {
+            Err(Failure { reason, message, .. }) if !self.item.target_stats().is_up() => {
+                tracing::warn!(target_name = name, group, %address, %reason, error = message, "target is down");
+            }
+            _ if self.item.target_stats().has_failed() => {
+                tracing::info!(target_name = name, group, %address, "target is up again");
+            }
+            // A fleet that starts is no news target by target.
+            _ => tracing::debug!(target_name = name, group, %address, "target is up"),
+        }
+    }
+
+    fn log_item(&self, trouble: Option<(Trouble, String)>) {
+        let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *last, trouble.as_ref().map(|(trouble, _)| *trouble));
+        drop(last);
+        let item = self.item.id();
+        match trouble {
+            Some((now, _)) if Some(now) == before => {}
+            Some((Trouble::Failed(reason), error)) => tracing::warn!(%item, %reason, error, "item fails"),
+            Some((Trouble::NotANumber, error)) => tracing::warn!(%item, error, "item is incomplete"),
+            None if before.is_some() => tracing::info!(%item, "item is well again"),
+            None => {}
+        }
+    }
+}
+
+impl PartialEq for Job {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.item, &other.item) || self.item == other.item
+    }
+}
+
+impl fleet_scheduler::Job for Job {
+    async fn run(&self, start: Start) -> Verdict {
+        self.metrics.lateness.observe(start.lateness.as_secs_f64());
+        self.metrics.permit_wait.observe(start.waited.as_secs_f64());
+        let report = self.item.run(start.lane).await;
+        self.duration.observe(report.duration.as_secs_f64());
+        self.log(&report);
+        verdict(&report.outcome)
+    }
+
+    fn missed(&self, reason: Missed, ticks: u64) {
+        let place = match reason {
+            Missed::Running => 0,
+            Missed::NoPermit => 1,
+            Missed::TargetDown => 2,
+        };
+        self.item.target_stats().missed(place, ticks);
+    }
+
+    fn panicked(&self, message: &str) {
+        self.metrics.panics.inc();
+        let failure = self.item.panicked(message);
+        self.log_item(Some((Trouble::Failed(failure.reason), failure.message)));
+    }
+}
+
+fn verdict(outcome: &Result<Success, Failure>) -> Verdict {
+    match outcome {
+        Err(failure) if failure.is_down() => Verdict::Down {
+            cap: match failure.reason {
+                Reason::Auth | Reason::Blocked => REFUSED_CAP,
+                Reason::TooManyConnections => CROWDED_CAP,
+                _ => NO_ANSWER_CAP,
+            },
+        },
+        _ => Verdict::Answered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_without_an_answer_or_a_refused_login_backs_off_and_by_its_class() {
+        #[track_caller]
+        fn check(failure: Failure, expected: Verdict) {
+            assert_eq!(verdict(&Err(failure)), expected);
+        }
+        check(Failure::unanswered(Reason::Refused, ""), Verdict::Down { cap: NO_ANSWER_CAP });
+        check(Failure::unanswered(Reason::Timeout, ""), Verdict::Down { cap: NO_ANSWER_CAP });
+        check(Failure::answered(Reason::Auth, ""), Verdict::Down { cap: REFUSED_CAP });
+        check(Failure::answered(Reason::Blocked, ""), Verdict::Down { cap: REFUSED_CAP });
+        check(Failure::answered(Reason::TooManyConnections, ""), Verdict::Down { cap: CROWDED_CAP });
+        for reason in [Reason::Syntax, Reason::Denied, Reason::Mapping, Reason::Timeout, Reason::TooLarge] {
+            check(Failure::answered(reason, ""), Verdict::Answered);
+        }
+    }
+}

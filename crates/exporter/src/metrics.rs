@@ -1,0 +1,221 @@
+//! The exporter's metrics about the process and its queries, kept by prometheus-client.
+//!
+//! Those about targets and groups are the collector's; the closed list of all of them is docs/metrics.md.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use fleet_collector::Collector;
+use fleet_scheduler::Stats;
+use prometheus_client::{
+    collector::Collector as Source,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::Registry,
+};
+use tracing_appender::non_blocking::ErrorCounter;
+
+/// From a lookup in memory to the longest timeouts.
+const RUN_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+/// From a timer's own precision to the standstill of a machine.
+const WAIT_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueryLabels {
+    query: String,
+}
+
+/// What runs add to.
+#[derive(Debug)]
+pub(crate) struct RunMetrics {
+    pub(crate) lateness: Histogram,
+    pub(crate) permit_wait: Histogram,
+    pub(crate) panics: Counter,
+    duration: Family<QueryLabels, Histogram, fn() -> Histogram>,
+}
+
+impl RunMetrics {
+    /// Makes the metrics and registers them.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            lateness: Histogram::new(WAIT_BUCKETS),
+            permit_wait: Histogram::new(WAIT_BUCKETS),
+            panics: Counter::default(),
+            duration: Family::new_with_constructor(|| Histogram::new(RUN_BUCKETS)),
+        };
+        registry.register(
+            "query_exporter_schedule_lateness_seconds",
+            "how long after its tick an item woke",
+            metrics.lateness.clone(),
+        );
+        registry.register(
+            "query_exporter_permit_wait_seconds",
+            "how long an item that was due then waited for permits",
+            metrics.permit_wait.clone(),
+        );
+        registry.register("query_exporter_run_panics", "runs that panicked", metrics.panics.clone());
+        registry.register(
+            "query_exporter_run_duration_seconds",
+            "from the lane to the published result, failed runs included",
+            metrics.duration.clone(),
+        );
+        metrics
+    }
+
+    /// The histogram of this query's run times; there from now on.
+    pub(crate) fn duration(&self, query: &str) -> Histogram {
+        self.duration.get_or_create(&QueryLabels { query: query.to_owned() }).clone()
+    }
+}
+
+/// Registers what this build is.
+pub(crate) fn register_build_info(registry: &mut Registry) {
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("revision", env!("FLEET_QUERY_EXPORTER_REVISION")),
+        ("branch", env!("FLEET_QUERY_EXPORTER_BRANCH")),
+        ("rustversion", env!("FLEET_QUERY_EXPORTER_RUSTVERSION")),
+    ];
+    registry.register(
+        "query_exporter_build",
+        "what was built: the value is always 1",
+        Info::new(labels.to_vec()),
+    );
+}
+
+/// Registers how the last reading of the configuration went: this process runs, so it went well.
+pub(crate) fn register_config(registry: &mut Registry) {
+    let (successful, at) = (Gauge::<i64>::default(), Gauge::<i64>::default());
+    successful.set(1);
+    at.set(i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX));
+    registry.register(
+        "query_exporter_config_last_reload_successful",
+        "1 if the configuration was right when it was last read, else 0",
+        successful,
+    );
+    registry.register(
+        "query_exporter_config_last_reload_success_timestamp_seconds",
+        "when the configuration in force was read, since the epoch",
+        at,
+    );
+}
+
+/// The wall clock, for what is shown.
+pub(crate) fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
+}
+
+/// What is read at the moment of a scrape instead of being counted along the way.
+pub(crate) struct Live {
+    pub(crate) stats: Stats,
+    pub(crate) max_runs: usize,
+    pub(crate) collector: Arc<Collector>,
+    pub(crate) log_dropped: ErrorCounter,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").finish_non_exhaustive()
+    }
+}
+
+impl Source for Live {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self { stats, max_runs, collector, log_dropped } = self;
+        let snapshot = collector.snapshot();
+        for (name, help, value) in [
+            ("runs_in_flight", "runs that are going", count(stats.runs_in_flight())),
+            ("runs_waiting", "items that are due and wait for a permit", count(stats.runs_waiting())),
+            ("runs_limit", "runs that may go at once, at targets that are not down", count(*max_runs)),
+            ("connects_in_flight", "connections being opened", count(collector.connects_in_flight())),
+            ("connects_limit", "connections that may be opened at once", count(collector.connects_limit())),
+            ("snapshot_series", "series held in memory, the exporter's own excluded", snapshot.series()),
+            ("snapshot_bytes", "bytes of these series' text", snapshot.bytes()),
+        ] {
+            gauge(&mut encoder, &format!("query_exporter_{name}"), help, value)?;
+        }
+        gauge(
+            &mut encoder,
+            "query_exporter_schedule_oldest_overdue_seconds",
+            "how long ago the tick was due that has waited longest",
+            stats.oldest_overdue().as_secs_f64(),
+        )?;
+        let dropped = u64::try_from(log_dropped.dropped_lines()).unwrap_or(u64::MAX);
+        counter(
+            &mut encoder,
+            "query_exporter_log_suppressed",
+            "log lines dropped, as stderr was too slow",
+            dropped,
+        )
+    }
+}
+
+/// The process's own resources, under the names that Prometheus' client libraries give them.
+#[derive(Debug)]
+pub(crate) struct Process;
+
+impl Source for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        // Where /proc is hidden these families are absent; the rest of the page is not.
+        let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
+        let Ok(stat) = process.stat() else { return Ok(()) };
+        let ticks = procfs::ticks_per_second() as f64;
+        let cpu = (stat.utime + stat.stime) as f64 / ticks;
+        counter(&mut encoder, "process_cpu_seconds", "CPU time used, user and system", cpu)?;
+        let resident = count_u64(stat.rss.saturating_mul(procfs::page_size()));
+        gauge(&mut encoder, "process_resident_memory_bytes", "resident memory", resident)?;
+        gauge(&mut encoder, "process_virtual_memory_bytes", "virtual memory", count_u64(stat.vsize))?;
+        gauge(&mut encoder, "process_threads", "threads of the process", stat.num_threads)?;
+        if let Ok(boot) = procfs::boot_time_secs() {
+            let started = boot as f64 + stat.starttime as f64 / ticks;
+            gauge(
+                &mut encoder,
+                "process_start_time_seconds",
+                "start of the process since the epoch",
+                started,
+            )?;
+        }
+        if let Ok(open) = process.fd_count() {
+            gauge(&mut encoder, "process_open_fds", "open file descriptors", count(open))?;
+        }
+        if let Ok(limits) = process.limits()
+            && let procfs::process::LimitValue::Value(max) = limits.max_open_files.soft_limit
+        {
+            gauge(&mut encoder, "process_max_fds", "file descriptors that may be open", count_u64(max))?;
+        }
+        Ok(())
+    }
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn count_u64(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn gauge<N>(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: N) -> fmt::Result
+where
+    ConstGauge<N>: EncodeMetric,
+{
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+fn counter<N>(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: N) -> fmt::Result
+where
+    ConstCounter<N>: EncodeMetric,
+{
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+}
