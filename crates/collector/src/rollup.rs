@@ -154,6 +154,11 @@ impl TargetStats {
         self.up.load(Relaxed)
     }
 
+    /// Whether any of its runs has failed since the start.
+    pub fn has_failed(&self) -> bool {
+        self.failures.load(Relaxed) > 0
+    }
+
     /// Connections that are open, or whose query may still run at the server.
     pub fn connections(&self) -> i64 {
         self.connections.load(Relaxed)

@@ -219,3 +219,54 @@ where
     let counter = ConstCounter::new(value);
     counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use fleet_collector::{Snapshot, mysql::MySql, rollup};
+    use fleet_http::HttpMetrics;
+    use fleet_scheduler::{Limits, Scheduler, Timeline};
+    use tokio::time::Instant;
+    use tracing_appender::non_blocking::NonBlockingBuilder;
+
+    use super::*;
+    use crate::{config::is_reserved, job::Job};
+
+    /// Every family of ours, as the parts that make a page name it.
+    fn ours() -> BTreeSet<String> {
+        let collector = Collector::new(Arc::new(MySql), 1, Arc::new(Snapshot::default()));
+        let limits = Limits { max_runs: 1, startup_spread: Duration::ZERO };
+        let scheduler = Scheduler::<Job>::new(limits, Timeline::new(Instant::now(), Duration::ZERO), 0);
+        let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
+        let families = rollup::families(&[], &[]).into_iter().chain(collector.snapshot().query_families());
+        let mut names: BTreeSet<_> = families.map(|family| family.family.name.clone()).collect();
+
+        let mut registry = Registry::default();
+        register_build_info(&mut registry);
+        register_config(&mut registry);
+        RunMetrics::register(&mut registry).duration("q");
+        HttpMetrics::register(&mut registry);
+        registry.register_collector(Box::new(Live {
+            stats: scheduler.stats(),
+            max_runs: 1,
+            collector: Arc::new(collector),
+            log_dropped: writer.error_counter(),
+        }));
+        registry.register_collector(Box::new(Process));
+        names.extend(fleet_http::registry::families(&registry).unwrap().into_iter().map(|family| family.name));
+        names
+    }
+
+    #[test]
+    fn the_list_in_the_docs_is_closed_and_no_query_may_feed_a_family_of_it() {
+        let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md")).unwrap();
+        let rows = docs.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let listed: BTreeSet<_> =
+            rows.filter(|name| name.starts_with("query_exporter_") || name.starts_with("process_")).collect();
+        let ours = ours();
+        assert_eq!(listed, ours.iter().map(String::as_str).collect());
+        let free: Vec<_> = ours.iter().filter(|name| !is_reserved(name)).collect();
+        assert!(free.is_empty(), "{free:?}");
+    }
+}

@@ -34,6 +34,8 @@ use field::{Entries, Field, Wrong, good, read_with, table};
 use raw::{RawDefaults, RawFile, RawLimits, RawServer};
 pub(crate) use report::Report;
 use report::{Findings, Place, Source};
+#[cfg(test)]
+pub(crate) use reserved::is_reserved;
 pub(crate) use secrets::missing_secrets;
 use timing::Timing;
 

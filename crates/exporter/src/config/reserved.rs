@@ -20,6 +20,7 @@ const OWN: &[&str] = &[
     "query_items_stale",
     "query_oldest_success_timestamp_seconds",
     "series_dropped_total",
+    "labels_cut_total",
     "up",
     "target_info",
     "target_last_success_timestamp_seconds",
@@ -58,7 +59,7 @@ const PROCESS: &[&str] = &[
 ];
 
 /// Whether a family of this full name, namespace included, is one of ours.
-pub(super) fn is_reserved(family: &str) -> bool {
+pub(crate) fn is_reserved(family: &str) -> bool {
     let Some(own) = family.strip_prefix("query_exporter_") else { return PROCESS.contains(&family) };
     let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| own.strip_suffix(end));
     OWN.contains(&own)

@@ -53,6 +53,14 @@ fn each_file_of_the_corpus_says_what_is_promised() {
 }
 
 #[test]
+fn the_example_in_the_readme_loads_without_a_warning() {
+    let readme = fs::read_to_string(folder("README.md")).unwrap();
+    let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let loaded = parse(Path::new("README.md"), example).unwrap_or_else(|report| panic!("{report}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+}
+
+#[test]
 fn each_example_loads_without_a_warning() {
     for path in toml_files("configs") {
         let text = fs::read_to_string(&path).unwrap();
