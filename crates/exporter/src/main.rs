@@ -12,7 +12,7 @@ mod plan;
 use std::{fmt::Display, io, process::ExitCode};
 
 use clap::Parser as _;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 use cli::{Cli, Command};
 use config::Loaded;
@@ -21,6 +21,9 @@ use config::Loaded;
 const FAILED: u8 = 1;
 /// Wrong configuration or usage.
 const WRONG: u8 = 2;
+
+/// Threads for work that blocks, beside those that resolve names: building pages, reading secrets and certificates.
+const OTHER_BLOCKING_THREADS: usize = 64;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -42,7 +45,8 @@ fn run(cli: &Cli) -> Result<(), u8> {
         tracing::warn!("{}", problem.one_line());
     }
     let listen = cli.bind.clone().unwrap_or_else(|| config.listen.clone());
-    runtime()?.block_on(app::run(&cli.config, config, &listen, &logging)).map_err(|error| fail(FAILED, error))
+    let runtime = runtime(config.max_connects + OTHER_BLOCKING_THREADS)?;
+    runtime.block_on(app::run(&cli.config, &config, &listen, &logging)).map_err(|error| fail(FAILED, error))
 }
 
 fn check(cli: &Cli) -> Result<(), u8> {
@@ -65,7 +69,7 @@ fn health(cli: &Cli) -> Result<(), u8> {
         Some(bind) => bind.clone(),
         None => load(cli)?.config.listen,
     };
-    runtime()?.block_on(health::ask(&listen)).map_err(|error| fail(FAILED, error))
+    runtime(OTHER_BLOCKING_THREADS)?.block_on(health::ask(&listen)).map_err(|error| fail(FAILED, error))
 }
 
 fn load(cli: &Cli) -> Result<Loaded, u8> {
@@ -75,8 +79,10 @@ fn load(cli: &Cli) -> Result<Loaded, u8> {
     })
 }
 
-fn runtime() -> Result<Runtime, u8> {
-    Runtime::new().map_err(|error| fail(FAILED, format!("cannot start: {error}")))
+/// A name server that does not answer holds a thread for each connect under way; pages and secrets have theirs.
+fn runtime(blocking_threads: usize) -> Result<Runtime, u8> {
+    let runtime = Builder::new_multi_thread().enable_all().max_blocking_threads(blocking_threads).build();
+    runtime.map_err(|error| fail(FAILED, format!("cannot start: {error}")))
 }
 
 fn fail(code: u8, error: impl Display) -> u8 {

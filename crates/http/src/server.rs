@@ -48,7 +48,7 @@ struct Limits {
 }
 
 const LIMITS: Limits =
-    Limits { connections: 256, write_stall: Duration::from_secs(30), finish: Duration::from_secs(5) };
+    Limits { connections: 256, write_stall: Duration::from_secs(30), finish: Duration::from_secs(2) };
 
 /// Opens the listening socket, at `HOST:PORT`.
 ///
