@@ -5,8 +5,6 @@ use std::collections::HashSet;
 use bytes::{Bytes, BytesMut};
 use fleet_collector::{FamilyText, Kind};
 
-use crate::registry::OwnFamily;
-
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -25,6 +23,15 @@ pub struct Exposition {
     /// The names of families that were left out because an earlier one has the name. A page on which a family
     /// comes twice is invalid as a whole.
     pub repeated: Vec<String>,
+}
+
+/// A family whose text is finished, header included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnFamily {
+    /// The name as HELP and TYPE say it.
+    pub name: String,
+    /// The header and at least one sample line.
+    pub text: String,
 }
 
 /// The page with the exporter's own families first, then the others as they come, without those that have no

@@ -7,16 +7,7 @@ use std::fmt;
 
 use prometheus_client::{encoding::text::encode_registry, registry::Registry};
 
-use crate::exposition;
-
-/// One family of the registry in the classic format.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnFamily {
-    /// The name as HELP and TYPE say it.
-    pub name: String,
-    /// The header and at least one sample line.
-    pub text: String,
-}
+use crate::exposition::{OwnFamily, header};
 
 /// The families of the registry that have a sample, in its order.
 ///
@@ -40,7 +31,7 @@ pub fn classic(open_metrics: &str) -> Vec<OwnFamily> {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.rsplit_once(' ').unwrap_or((rest, "unknown"));
             let (name, kind) = classic_type(name, kind);
-            let text = exposition::header(&name, &classic_help(help), kind);
+            let text = header(&name, &classic_help(help), kind);
             waiting = Some(OwnFamily { name, text });
         } else if !line.starts_with('#') {
             families.extend(waiting.take());
