@@ -18,6 +18,8 @@ pub mod run;
 pub mod snapshot;
 pub mod statement;
 pub mod target;
+#[cfg(test)]
+mod testing;
 
 pub use clock::BootTime;
 pub use failure::{Failure, Reason};
