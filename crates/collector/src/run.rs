@@ -245,6 +245,12 @@ impl Item {
         Report { outcome, duration: begun.elapsed(), target_changed }
     }
 
+    /// The target was down at the item's tick. Nothing more can be learned about it now, so nobody need wait for it
+    /// to be tried.
+    pub fn passed_over(&self) {
+        self.slot.mark_tried();
+    }
+
     /// A run of this item panicked.
     pub fn panicked(&self, message: &str) -> Failure {
         // Whether the server is up is another question than whether our code is.
@@ -256,7 +262,7 @@ impl Item {
 
     /// Keeps or drops the last good result, and counts. Returns whether the target's state changed.
     fn failed(&self, failure: &Failure) -> bool {
-        self.slot.failed();
+        self.slot.mark_tried();
         if self.spec.drop_on_failure {
             self.slot.clear();
         }

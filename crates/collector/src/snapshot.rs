@@ -369,8 +369,8 @@ impl Slot {
         self.swap(Some(published))
     }
 
-    /// A run failed; its last good result stays until its age limit.
-    pub(crate) fn failed(&self) {
+    /// The item has had its turn, with or without a result; the last good one stays until its age limit.
+    pub(crate) fn mark_tried(&self) {
         self.tried.store(true, Relaxed);
     }
 

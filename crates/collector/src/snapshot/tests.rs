@@ -255,7 +255,7 @@ fn an_item_is_tried_once_it_succeeded_or_failed() {
     assert_eq!((snapshot.all_tried(), snapshot.untried()), (false, 2));
     publish(&snapshot, &slots[0], 0, &[]);
     assert_eq!((snapshot.all_tried(), snapshot.untried()), (false, 1));
-    slots[1].failed();
+    slots[1].mark_tried();
     assert_eq!((snapshot.all_tried(), snapshot.untried()), (true, 0));
 }
 
