@@ -249,6 +249,8 @@ async fn password(source: &Password) -> Result<Secret, Failure> {
                 std::env::VarError::NotUnicode(_) => format!("the environment variable {name} is not UTF-8"),
             })
         }),
+        Password::Command(_) => Err(failed("password_command is not wired yet".to_owned())),
+        Password::DefaultsFile { .. } => Err(failed("defaults_file is not wired yet".to_owned())),
         Password::File(path) => {
             let file = path.clone();
             let content = spawn_blocking(move || std::fs::read(file)).await;

@@ -5,6 +5,7 @@
 //! [`Snapshot`] with one synchronous call. This crate knows no intervals, no configuration format and no HTTP.
 
 pub mod clock;
+pub mod defaults_file;
 pub mod driver;
 pub mod failure;
 pub mod fragment;
@@ -18,12 +19,14 @@ pub mod run;
 pub mod snapshot;
 pub mod statement;
 pub mod target;
+pub mod version;
 
 pub use clock::BootTime;
 pub use failure::{Failure, Reason};
-pub use query::{Family, Kind, Metric, OnNull, Query, ResultLimits, ValueSource};
+pub use query::{Family, Kind, Metric, OnNull, Query, ResultLimits, ValueSource, Variant};
 pub use rollup::TargetStats;
 pub use rows::Rows;
 pub use run::{Arranged, Collector, Item, ItemSpec, Report, Success};
 pub use snapshot::{FamilyText, ItemId, Snapshot};
-pub use target::{Address, Password, Secret, Target, Tls, TlsMode};
+pub use target::{Address, Isolation, Password, Secret, SessionSettings, Target, Tls, TlsMode};
+pub use version::{VersionRange, When};

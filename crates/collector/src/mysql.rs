@@ -198,7 +198,7 @@ fn doubtful(failure: Failure) -> QueryError {
 /// the password in plain text for as long as the options live.
 async fn options(target: &Target, password: &Secret) -> Result<MySqlConnectOptions, Failure> {
     let mut options = MySqlConnectOptions::new()
-        .username(&target.user)
+        .username(target.user.as_deref().unwrap_or_default())
         .statement_cache_capacity(0)
         .pipes_as_concat(false)
         .no_engine_substitution(false)

@@ -371,13 +371,14 @@ mod tests {
             name: "db1".into(),
             group: "prod".into(),
             address: Address::Tcp { host: "db1".into(), port: 3306 },
-            user: "exporter".into(),
+            user: Some("exporter".into()),
             password: Password::None,
             database: None,
             tls: Tls { mode: TlsMode::Preferred, ca: None, identity: None },
             labels: labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             max_connections: 3,
             kill: true,
+            session: crate::SessionSettings::default(),
         };
         Arc::new(TargetStats::new(&target, Arc::new(GroupStats::new("prod".into()))))
     }

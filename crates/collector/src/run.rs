@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     BootTime, Failure, Query, Reason, Rows, Target,
-    driver::{Driver, Flavour, QueryError, SessionState},
+    driver::{Driver, Flavour, QueryError, Server, SessionState},
     lanes::{Lane, Lanes, Pool},
     rollup::{GroupStats, TargetStats},
     snapshot::{Slot, Snapshot},
@@ -322,16 +322,18 @@ impl Item {
             .max(Duration::from_millis(1))
     }
 
-    fn prepared(&self, flavour: Flavour, limit: Duration) -> Prepared {
-        let make = |limit| self.spec.query.statement.limited(flavour, &self.tag, limit).into();
+    /// None: the query has no variant for this server.
+    fn prepared(&self, server: &Server, limit: Duration) -> Option<Prepared> {
+        let statement = self.spec.query.statement_for(server)?;
+        let make = |limit| statement.limited(server.flavour, &self.tag, limit).into();
         if limit != self.spec.timeout {
-            return make(limit);
+            return Some(make(limit));
         }
-        let full = match flavour {
+        let full = match server.flavour {
             Flavour::MariaDb => &self.mariadb,
             Flavour::MySql => &self.mysql,
         };
-        full.get_or_init(|| make(limit)).clone()
+        Some(full.get_or_init(|| make(limit)).clone())
     }
 }
 
@@ -352,7 +354,10 @@ struct InFlight<'a> {
 impl InFlight<'_> {
     async fn ask(&mut self, item: &Item, limit: Duration, rows: &mut Rows) -> Result<(), QueryError> {
         let Some(lane) = self.lane.as_mut() else { return Ok(()) };
-        let prepared = item.prepared(lane.session.server().flavour, limit);
+        let Some(prepared) = item.prepared(lane.session.server(), limit) else {
+            let failure = Failure::answered(Reason::Syntax, "no variant of the query is for this server");
+            return Err(QueryError { failure, session: SessionState::Intact });
+        };
         if let Some(ms) = prepared.session_limit_ms
             && lane.session_limit_ms != Some(ms)
         {
