@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{Failure, Rows, Secret, Target};
+use crate::{Failure, Rows, Target, login::Login};
 
 /// A future on the heap, since a lane does not know its driver.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -18,7 +18,7 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     fn connect<'a>(
         &'a self,
         target: &'a Target,
-        password: &'a Secret,
+        login: &'a Login,
         permit: OwnedSemaphorePermit,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>>;
 }

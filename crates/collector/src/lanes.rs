@@ -5,8 +5,6 @@
 //! takes its permit along, until the server has confirmed a KILL or its own limit has passed.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,14 +12,14 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Failure, Password, Reason, Rows, Secret, Target,
+    Failure, Reason, Rows, Target,
     driver::{Driver, Session, SessionState},
+    login::login,
     query::ResultLimits,
     rollup::{KillResult, TargetStats},
 };
@@ -38,9 +36,6 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After a server's own limit for a query has passed, this much later it has ended.
 const LIMIT_SLACK: Duration = Duration::from_secs(2);
-
-/// The largest secret file; a larger one is a mistake.
-const MAX_SECRET_BYTES: usize = 64 << 10;
 
 /// What the lanes of all targets share.
 #[derive(Debug)]
@@ -148,8 +143,8 @@ impl Lanes {
     async fn open(&self, slot: OwnedSemaphorePermit, permit: OwnedSemaphorePermit) -> Result<Lane, Failure> {
         let open = Open::new(&self.stats, slot);
         self.stats.connect_begun();
-        let password = password(&self.target.password).await?;
-        let session = self.pool.driver.connect(&self.target, &password, permit).await?;
+        let login = login(&self.target).await?;
+        let session = self.pool.driver.connect(&self.target, &login, permit).await?;
         self.stats.introduced(session.server());
         let now = Instant::now();
         // Spread by the session's number, which differs between servers and goes up on each.
@@ -249,39 +244,5 @@ impl Lanes {
     fn idle(&self) -> MutexGuard<'_, Vec<Lane>> {
         // A list is whole between any two operations on it, so a poisoned lock is as good.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Reads the secret, anew for each connect.
-async fn password(source: &Password) -> Result<Secret, Failure> {
-    let failed = |message: String| Failure::unanswered(Reason::Credentials, message);
-    match source {
-        Password::None => Ok(Secret::new("")),
-        Password::Inline(secret) => Ok(secret.clone()),
-        Password::Env(name) => std::env::var(name).map(Secret::new).map_err(|error| {
-            failed(match error {
-                std::env::VarError::NotPresent => format!("the environment variable {name} is not set"),
-                // Not the error's own text, which quotes the value.
-                std::env::VarError::NotUnicode(_) => format!("the environment variable {name} is not UTF-8"),
-            })
-        }),
-        Password::File(path) => {
-            let file = path.clone();
-            let content = spawn_blocking(move || {
-                let mut content = Vec::new();
-                File::open(file)?.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut content)?;
-                Ok(content)
-            })
-            .await;
-            let content = content.unwrap_or_else(|_| Err(io::Error::other("reading was given up")));
-            let content = content.map_err(|error| failed(format!("{}: {error}", path.display())))?;
-            if content.len() > MAX_SECRET_BYTES {
-                return Err(failed(format!("{}: larger than a password can be", path.display())));
-            }
-            let text = String::from_utf8(content);
-            let text = text.map_err(|_| failed(format!("{}: not UTF-8 text", path.display())))?;
-            let text = text.strip_suffix('\n').unwrap_or(&text);
-            Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
-        }
     }
 }

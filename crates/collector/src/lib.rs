@@ -5,10 +5,12 @@
 //! [`Snapshot`] with one synchronous call. This crate knows no intervals, no configuration format and no HTTP.
 
 pub mod clock;
+pub mod defaults_file;
 pub mod driver;
 pub mod failure;
 pub mod fragment;
 pub mod lanes;
+pub mod login;
 pub mod mapping;
 pub mod mysql;
 pub mod query;
@@ -20,12 +22,14 @@ pub mod statement;
 pub mod target;
 #[cfg(test)]
 mod testing;
+pub mod version;
 
 pub use clock::BootTime;
 pub use failure::{Failure, Reason};
-pub use query::{Family, Kind, Metric, OnNull, Query, ResultLimits, ValueSource};
+pub use query::{Family, Kind, Metric, OnNull, Query, ResultLimits, ValueSource, Variant};
 pub use rollup::TargetStats;
 pub use rows::Rows;
 pub use run::{Arranged, Collector, Item, ItemSpec, Report, Success};
 pub use snapshot::{FamilyText, ItemId, Snapshot};
-pub use target::{Address, Password, Secret, Target, Tls, TlsMode};
+pub use target::{Address, Isolation, Password, Secret, SessionSettings, Target, Tls, TlsMode};
+pub use version::{VersionRange, When};

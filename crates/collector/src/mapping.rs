@@ -5,7 +5,7 @@ use std::{collections::HashSet, hash::Hash, ops::Range};
 use bytes::Bytes;
 
 use crate::{
-    Failure, Metric, OnNull, Query, Reason, Rows, Target, ValueSource,
+    Failure, Metric, OnNull, Query, Reason, ResultLimits, Rows, Target, ValueSource,
     fragment::{append_label, identity, is_valid, labels_text, number},
     rows::{CellKind, Column, Row},
 };
@@ -43,6 +43,13 @@ pub(crate) struct Mapped {
     pub(crate) example: Option<String>,
 }
 
+impl Mapped {
+    /// Bytes of all lines.
+    pub(crate) fn bytes(&self) -> i64 {
+        self.fragments.iter().map(|fragment| i64::try_from(fragment.len()).unwrap_or(i64::MAX)).sum()
+    }
+}
+
 impl Plan {
     /// The plan of `query` on `target`.
     pub(crate) fn new(query: &Query, target: &Target) -> Self {
@@ -66,7 +73,7 @@ impl Plan {
     }
 
     /// Turns an answer into the lines of each family, or says why it does not fit.
-    pub(crate) fn map(&self, query: &Query, rows: &Rows) -> Result<Mapped, Failure> {
+    pub(crate) fn map(&self, query: &Query, limits: ResultLimits, rows: &Rows) -> Result<Mapped, Failure> {
         let mut mapped = Mapped::default();
         let mut text = Text::default();
         let mut ends = Vec::with_capacity(self.families.len());
@@ -74,7 +81,7 @@ impl Plan {
             let start = text.bytes.len();
             text.lines.clear();
             for feed in feeds {
-                map_metric(query, &query.metrics[feed.metric], feed, rows, &mut text, &mut mapped)?;
+                map_metric(limits, &query.metrics[feed.metric], feed, rows, &mut text, &mut mapped)?;
             }
             mapped.dropped[0] += text.drop_duplicates(start, feeds.len());
             if !is_valid(&text.bytes[start..]) {
@@ -141,7 +148,7 @@ fn firsts<T: Eq + Hash>(all: impl Iterator<Item = T>) -> Vec<bool> {
 }
 
 fn map_metric(
-    query: &Query,
+    limits: ResultLimits,
     metric: &Metric,
     feed: &Feed,
     rows: &Rows,
@@ -162,8 +169,7 @@ fn map_metric(
     for row in rows.iter() {
         let start = text.bytes.len();
         text.bytes.extend_from_slice(feed.prefix.as_bytes());
-        mapped.cut +=
-            append_labels(text, feed.labelled, &labels, &row, rows.columns(), query.limits.label_bytes);
+        mapped.cut += append_labels(text, feed.labelled, &labels, &row, rows.columns(), limits.label_bytes);
         let series = start..text.bytes.len();
         text.bytes.push(b' ');
         match append_value(&mut text.bytes, metric, value, &row, rows.columns())? {
@@ -181,8 +187,8 @@ fn map_metric(
         }
         text.bytes.push(b'\n');
         text.lines.push(Line { series, end: text.bytes.len() });
-        if mapped.series + text.lines.len() > query.limits.series {
-            let message = format!("more than {} series: aggregate, or raise max_series", query.limits.series);
+        if mapped.series + text.lines.len() > limits.series {
+            let message = format!("more than {} series: aggregate, or raise max_series", limits.series);
             return Err(Failure::answered(Reason::TooLarge, message));
         }
     }

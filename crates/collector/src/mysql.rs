@@ -19,10 +19,12 @@ use sqlx::{
 use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking, time::timeout};
 
 use crate::{
-    Address, Failure, Password, Reason, Rows, Secret, Target, TlsMode,
+    Address, Failure, Password, Reason, Rows, Target, TlsMode,
     driver::{BoxFuture, Driver, Flavour, QueryError, Server, Session, SessionState},
+    login::Login,
     query::ResultLimits,
     rows::{CellKind, Column, TooLarge},
+    target::{Isolation, SessionSettings},
 };
 
 /// How long a session may lie idle before the server ends it: a minute more than we keep it ourselves, so that
@@ -44,15 +46,16 @@ impl Driver for MySql {
     fn connect<'a>(
         &'a self,
         target: &'a Target,
-        password: &'a Secret,
+        login: &'a Login,
         permit: OwnedSemaphorePermit,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
         Box::pin(async move {
-            let options = options(target, password).await?;
+            let options = options(target, login).await?;
             let mut connection = open(target, options, permit).await?;
             let (server, id) = introduce(&mut connection).await?;
             let mut session = MySqlSession { connection, server: Arc::new(server), id };
             session.make_settings().await?;
+            session.make_wishes(&target.session).await?;
             Ok(Box::new(session) as Box<dyn Session>)
         })
     }
@@ -109,9 +112,23 @@ impl MySqlSession {
         Ok(())
     }
 
+    /// What the configuration asks for besides. Numbers may depend on it, so a session without it is none.
+    async fn make_wishes(&mut self, wishes: &SessionSettings) -> Result<(), Failure> {
+        for statement in wish_statements(wishes) {
+            self.send(&statement).await.map_err(|QueryError { failure, .. }| {
+                let message = format!("the session's setting `{statement}` was refused: {}", failure.message);
+                Failure { message: Failure::answered(failure.reason, message).message, ..failure }
+            })?;
+        }
+        Ok(())
+    }
+
     async fn set(&mut self, settings: &str) -> Result<(), QueryError> {
-        let sql = format!("SET SESSION {settings}").into();
-        fetch(&mut self.connection, sql, &mut Rows::new(ResultLimits::default())).await
+        self.send(&format!("SET SESSION {settings}")).await
+    }
+
+    async fn send(&mut self, sql: &str) -> Result<(), QueryError> {
+        fetch(&mut self.connection, sql.into(), &mut Rows::new(ResultLimits::default())).await
     }
 }
 
@@ -123,6 +140,24 @@ fn settings(flavour: Flavour) -> [&'static str; 4] {
         Flavour::MySql => "transaction_read_only = 1",
     };
     [read_only, "autocommit = 1", "lock_wait_timeout = 2", "wait_timeout = 360"]
+}
+
+/// The statements that make a session what the configuration wants, in the order in which they may depend on each
+/// other. The configuration holds the values to characters that need no quoting.
+fn wish_statements(wishes: &SessionSettings) -> Vec<String> {
+    let SessionSettings { time_zone, sql_mode, isolation, extra } = wishes;
+    let level = isolation.map(|isolation| match isolation {
+        Isolation::ReadUncommitted => "READ UNCOMMITTED",
+        Isolation::ReadCommitted => "READ COMMITTED",
+        Isolation::RepeatableRead => "REPEATABLE READ",
+        Isolation::Serializable => "SERIALIZABLE",
+    });
+    let quoted =
+        |name: &str, value: &String| format!("SET SESSION {name} = '{}'", value.replace(['\\', '\''], ""));
+    let level = level.map(|level| format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}"));
+    let zone = time_zone.as_ref().map(|zone| quoted("time_zone", zone));
+    let mode = sql_mode.as_ref().map(|mode| quoted("sql_mode", mode));
+    [level, zone, mode].into_iter().flatten().chain(extra.iter().cloned()).collect()
 }
 
 /// Who the server is, and the session's number.
@@ -197,9 +232,9 @@ fn doubtful(failure: Failure) -> QueryError {
 
 /// What to connect with. Built anew for each connect, since secrets and certificates rotate, and since sqlx keeps
 /// the password in plain text for as long as the options live.
-async fn options(target: &Target, password: &Secret) -> Result<MySqlConnectOptions, Failure> {
+async fn options(target: &Target, login: &Login) -> Result<MySqlConnectOptions, Failure> {
     let mut options = MySqlConnectOptions::new()
-        .username(&target.user)
+        .username(&login.user)
         .statement_cache_capacity(0)
         .pipes_as_concat(false)
         .no_engine_substitution(false)
@@ -207,8 +242,8 @@ async fn options(target: &Target, password: &Secret) -> Result<MySqlConnectOptio
         .set_names(false)
         .ssl_mode(ssl_mode(target.tls.mode))
         .disable_statement_logging();
-    if !password.expose().is_empty() {
-        options = options.password(password.expose());
+    if !login.password.expose().is_empty() {
+        options = options.password(login.password.expose());
     }
     if let Some(database) = &target.database {
         options = options.database(database);
@@ -436,6 +471,24 @@ mod tests {
                 "{code}"
             );
         }
+    }
+
+    #[test]
+    fn a_session_is_set_as_the_configuration_wants_it() {
+        let wishes = SessionSettings {
+            time_zone: Some("+00:00".to_owned()),
+            sql_mode: Some("ANSI_QUOTES".to_owned()),
+            isolation: Some(Isolation::ReadUncommitted),
+            extra: vec!["set @a = 1".to_owned()],
+        };
+        let expected = [
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+            "SET SESSION time_zone = '+00:00'",
+            "SET SESSION sql_mode = 'ANSI_QUOTES'",
+            "set @a = 1",
+        ];
+        assert_eq!(wish_statements(&wishes), expected);
+        assert!(wish_statements(&SessionSettings::default()).is_empty());
     }
 
     #[test]

@@ -2,19 +2,39 @@
 
 use std::sync::Arc;
 
-use crate::statement::Statement;
+use crate::{driver::Server, statement::Statement, version::When};
 
 /// SQL and its mapping, as the configuration says it, the same for each target that it reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// Its name, unique in the fleet.
     pub name: Arc<str>,
-    /// One checked, read-only statement.
-    pub statement: Statement,
+    /// What is asked of servers that no variant is for. None: nothing is.
+    pub statement: Option<Statement>,
+    /// What is asked of certain servers instead. The first that fits is taken.
+    pub variants: Vec<Variant>,
     /// What each row yields, in the order of the configuration.
     pub metrics: Vec<Metric>,
     /// How large an answer may be.
     pub limits: ResultLimits,
+}
+
+impl Query {
+    /// What this server is asked: the first variant that fits, else the query's own statement. None: the query is
+    /// not for this server.
+    pub fn statement_for(&self, server: &Server) -> Option<&Statement> {
+        let variant = self.variants.iter().find(|variant| variant.when.fits(server));
+        variant.map(|variant| &variant.statement).or(self.statement.as_ref())
+    }
+}
+
+/// A statement for certain servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// Which.
+    pub when: When,
+    /// What they are asked.
+    pub statement: Statement,
 }
 
 /// What one row yields for one family.
@@ -92,5 +112,46 @@ pub struct ResultLimits {
 impl Default for ResultLimits {
     fn default() -> Self {
         Self { rows: 10_000, series: 10_000, label_bytes: 1024, result_bytes: 8 << 20 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Flavour;
+
+    #[test]
+    fn the_first_variant_that_fits_is_taken_then_the_querys_own_statement() {
+        let variant = |flavour, version: &str, sql| Variant {
+            when: When { flavour, version: (!version.is_empty()).then(|| version.parse().unwrap()) },
+            statement: Statement::check(sql).unwrap(),
+        };
+        let mut query = Query {
+            name: "q".into(),
+            statement: Some(Statement::check("select 0").unwrap()),
+            variants: vec![
+                variant(Some(Flavour::MariaDb), ">=10.5", "select 1"),
+                variant(Some(Flavour::MariaDb), "", "select 2"),
+                variant(None, "<8", "select 3"),
+            ],
+            metrics: Vec::new(),
+            limits: ResultLimits::default(),
+        };
+        let sql_for = |query: &Query, flavour, version: &str| {
+            let text = |_| String::new();
+            let [hostname, port, server_id] = [0, 1, 2].map(text);
+            let server = Server { flavour, version: version.to_owned(), hostname, port, server_id };
+            query.statement_for(&server).map(|statement| statement.sql().to_owned())
+        };
+        for (flavour, version, sql) in [
+            (Flavour::MariaDb, "10.11.6-MariaDB", "select 1"),
+            (Flavour::MariaDb, "10.4.34-MariaDB", "select 2"),
+            (Flavour::MySql, "5.7.44-log", "select 3"),
+            (Flavour::MySql, "9.7.4", "select 0"),
+        ] {
+            assert_eq!(sql_for(&query, flavour, version).as_deref(), Some(sql), "{version}");
+        }
+        query.statement = None;
+        assert_eq!(sql_for(&query, Flavour::MySql, "9.7.4"), None);
     }
 }

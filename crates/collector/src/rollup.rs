@@ -134,6 +134,12 @@ impl TargetStats {
         !self.up.swap(true, Relaxed)
     }
 
+    /// The server has let us in, though nothing was asked of it. Returns whether the target was not up before.
+    pub fn answered(&self) -> bool {
+        self.reason.store(NO_REASON, Relaxed);
+        !self.up.swap(true, Relaxed)
+    }
+
     /// A run failed. Returns whether the target's state (up, and why not) has changed.
     pub fn failed(&self, failure: &Failure) -> bool {
         self.failures.fetch_add(1, Relaxed);
@@ -371,13 +377,14 @@ mod tests {
             name: "db1".into(),
             group: "prod".into(),
             address: Address::Tcp { host: "db1".into(), port: 3306 },
-            user: "exporter".into(),
+            user: Some("exporter".into()),
             password: Password::None,
             database: None,
             tls: Tls { mode: TlsMode::Preferred, ca: None, identity: None },
             labels: labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             max_connections: 3,
             kill: true,
+            session: crate::SessionSettings::default(),
         };
         Arc::new(TargetStats::new(&target, Arc::new(GroupStats::new("prod".into()))))
     }

@@ -1,10 +1,8 @@
 //! One run of an item: a lane, a statement, an answer, and one synchronous call that publishes it.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
@@ -15,9 +13,10 @@ use crate::{
     BootTime, Failure, Query, Reason, Rows, Target,
     driver::{Driver, Flavour, QueryError, SessionState},
     lanes::{Lane, Lanes, Pool},
+    query::ResultLimits,
     rollup::{GroupStats, TargetStats},
     snapshot::{Slot, Snapshot},
-    statement::Limited,
+    statement::{Limited, Statement},
 };
 
 /// KILLs under way over the whole fleet.
@@ -47,6 +46,8 @@ pub struct ItemSpec {
     pub expire_after: Duration,
     /// Whether a failed run drops the last good result at once.
     pub drop_on_failure: bool,
+    /// How large an answer may be.
+    pub limits: ResultLimits,
 }
 
 /// The way to the databases, shared by all items.
@@ -151,28 +152,24 @@ pub struct Item {
     snapshot: Arc<Snapshot>,
     slot: Arc<Slot>,
     tag: String,
-    /// The statement with its full limit, in each flavour; made when first needed.
-    mariadb: OnceLock<Prepared>,
-    mysql: OnceLock<Prepared>,
+    /// The text last sent with its full limit; the next run most likely sends it again.
+    prepared: ArcSwapOption<Prepared>,
 }
 
-#[derive(Debug, Clone)]
+/// A statement as a flavour of server gets it.
+#[derive(Debug)]
 struct Prepared {
+    statement: Statement,
+    flavour: Flavour,
     sql: Arc<str>,
     session_limit_ms: Option<u64>,
-}
-
-impl From<Limited> for Prepared {
-    fn from(limited: Limited) -> Self {
-        Self { sql: limited.sql.into(), session_limit_ms: limited.session_limit_ms }
-    }
 }
 
 /// How a run went.
 #[derive(Debug)]
 pub struct Report {
-    /// Success, with what is worth a note, or why not.
-    pub outcome: Result<Success, Failure>,
+    /// Success, with what is worth a note, or why not. None: the query is not for this server, and nothing was asked.
+    pub outcome: Result<Option<Success>, Failure>,
     /// From the lane to the published result.
     pub duration: Duration,
     /// Whether the target's state (up, and why not) changed by it.
@@ -193,7 +190,7 @@ pub struct Success {
 impl PartialEq for Item {
     /// Whether both would do the same for the same place of the snapshot.
     fn eq(&self, other: &Self) -> bool {
-        let ItemSpec { query, target, timeout, expire_after, drop_on_failure } = &self.spec;
+        let ItemSpec { query, target, timeout, expire_after, drop_on_failure, limits } = &self.spec;
         Arc::ptr_eq(&self.slot, &other.slot)
             && Arc::ptr_eq(&self.lanes, &other.lanes)
             && *query == other.spec.query
@@ -201,13 +198,14 @@ impl PartialEq for Item {
             && *timeout == other.spec.timeout
             && *expire_after == other.spec.expire_after
             && *drop_on_failure == other.spec.drop_on_failure
+            && *limits == other.spec.limits
     }
 }
 
 impl Item {
     fn new(spec: ItemSpec, lanes: Arc<Lanes>, snapshot: Arc<Snapshot>, slot: Arc<Slot>) -> Self {
         let tag = slot.id.to_string();
-        Self { spec, lanes, snapshot, slot, tag, mariadb: OnceLock::new(), mysql: OnceLock::new() }
+        Self { spec, lanes, snapshot, slot, tag, prepared: ArcSwapOption::empty() }
     }
 
     /// What it is called.
@@ -235,11 +233,16 @@ impl Item {
     pub async fn run(&self, permit: OwnedSemaphorePermit) -> Report {
         let begun = Instant::now();
         let outcome = match self.ask(begun, permit).await {
-            Ok(rows) => self.publish(&rows),
+            Ok(Some(rows)) => self.publish(&rows).map(Some),
+            Ok(None) => Ok(None),
             Err(failure) => Err(failure),
         };
         let target_changed = match &outcome {
-            Ok(_) => self.lanes.stats.succeeded(),
+            Ok(Some(_)) => self.lanes.stats.succeeded(),
+            Ok(None) => {
+                self.slot.leave();
+                self.lanes.stats.answered()
+            }
             Err(failure) => self.failed(failure),
         };
         Report { outcome, duration: begun.elapsed(), target_changed }
@@ -270,16 +273,16 @@ impl Item {
     }
 
     fn publish(&self, rows: &Rows) -> Result<Success, Failure> {
-        let mapped = self.slot.plan.map(&self.spec.query, rows)?;
+        let mapped = self.slot.plan.map(&self.spec.query, self.spec.limits, rows)?;
         let success =
             Success { rows: rows.len(), series: mapped.series, not_a_number: mapped.example.clone() };
-        self.snapshot.publish(&self.slot, mapped, BootTime::now(), self.spec.expire_after);
+        self.snapshot.publish(&self.slot, mapped, BootTime::now(), self.spec.expire_after)?;
         Ok(success)
     }
 
-    /// Sends the statement and collects its answer. A reused connection that turns out to be closed is no failure
-    /// of the target: the statement goes out once more, on a fresh one.
-    async fn ask(&self, begun: Instant, permit: OwnedSemaphorePermit) -> Result<Rows, Failure> {
+    /// Sends the statement and collects its answer; None if the query has none for this server. A reused connection
+    /// that turns out to be closed is no failure of the target: the statement goes out once more, on a fresh one.
+    async fn ask(&self, begun: Instant, permit: OwnedSemaphorePermit) -> Result<Option<Rows>, Failure> {
         let mut permit = Some(permit);
         if let Some(lane) = self.lanes.take_idle() {
             match self.ask_on(lane, begun, &mut permit).await {
@@ -302,13 +305,18 @@ impl Item {
         lane: Lane,
         begun: Instant,
         permit: &mut Option<OwnedSemaphorePermit>,
-    ) -> Result<Rows, QueryError> {
+    ) -> Result<Option<Rows>, QueryError> {
+        let Some(statement) = self.spec.query.statement_for(lane.session.server()) else {
+            self.lanes.give_back(lane);
+            return Ok(None);
+        };
         let deadline = begun + self.spec.timeout + grace(self.spec.timeout);
         let limit = self.server_limit(begun);
         let server_limit = Instant::now() + limit;
+        let prepared = self.prepared(statement, lane.session.server().flavour, limit);
         let mut lane = InFlight { lanes: &self.lanes, lane: Some(lane), permit, server_limit };
-        let mut rows = Rows::new(self.spec.query.limits);
-        let asked = timeout_at(deadline, lane.ask(self, limit, &mut rows)).await;
+        let mut rows = Rows::new(self.spec.limits);
+        let asked = timeout_at(deadline, lane.ask(&prepared, &mut rows)).await;
         let Ok(answer) = asked else {
             let message = format!("no answer within {:?}", self.spec.timeout + grace(self.spec.timeout));
             let failure =
@@ -330,7 +338,7 @@ impl Item {
                 Failure::answered(Reason::Timeout, format!("answered only at the limit of {limit:?}"));
             return Err(QueryError { failure, session: SessionState::Intact });
         }
-        Ok(rows)
+        Ok(Some(rows))
     }
 
     /// The item's timeout, less what a slow connect has used of it.
@@ -345,16 +353,22 @@ impl Item {
         )
     }
 
-    fn prepared(&self, flavour: Flavour, limit: Duration) -> Prepared {
-        let make = |limit| self.spec.query.statement.limited(flavour, &self.tag, limit).into();
-        if limit != self.spec.timeout {
-            return make(limit);
+    fn prepared(&self, statement: &Statement, flavour: Flavour, limit: Duration) -> Arc<Prepared> {
+        let full = limit == self.spec.timeout;
+        if full
+            && let Some(prepared) = &*self.prepared.load()
+            && prepared.flavour == flavour
+            && prepared.statement == *statement
+        {
+            return Arc::clone(prepared);
         }
-        let full = match flavour {
-            Flavour::MariaDb => &self.mariadb,
-            Flavour::MySql => &self.mysql,
-        };
-        full.get_or_init(|| make(limit)).clone()
+        let Limited { sql, session_limit_ms } = statement.limited(flavour, &self.tag, limit);
+        let prepared = Prepared { statement: statement.clone(), flavour, sql: sql.into(), session_limit_ms };
+        let prepared = Arc::new(prepared);
+        if full {
+            self.prepared.store(Some(Arc::clone(&prepared)));
+        }
+        prepared
     }
 }
 
@@ -373,15 +387,14 @@ struct InFlight<'a> {
 }
 
 impl InFlight<'_> {
-    async fn ask(&mut self, item: &Item, limit: Duration, rows: &mut Rows) -> Result<(), QueryError> {
+    async fn ask(&mut self, prepared: &Prepared, rows: &mut Rows) -> Result<(), QueryError> {
         let Some(lane) = self.lane.as_mut() else { return Ok(()) };
-        let prepared = item.prepared(lane.session.server().flavour, limit);
         if let Some(ms) = prepared.session_limit_ms
             && lane.session_limit_ms != Some(ms)
         {
             let set = format!("SET SESSION max_execution_time = {ms}").into();
             lane.session_limit_ms = None;
-            match lane.session.query(&set, &mut Rows::new(item.spec.query.limits)).await {
+            match lane.session.query(&set, &mut Rows::new(ResultLimits::default())).await {
                 Ok(()) => lane.session_limit_ms = Some(ms),
                 // An old server or a proxy: our own timeout and KILL remain.
                 Err(error) if error.session == SessionState::Intact => {}

@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
 use crate::{
-    Address, BootTime, Family, Kind, Query, Target,
+    Address, BootTime, Failure, Family, Kind, Query, Reason, Target,
     fragment::identity,
     mapping::{DROPPED, Mapped, Plan},
     rollup::{Lines, wall_ms},
@@ -48,10 +48,18 @@ pub struct FamilyText {
 }
 
 /// The current result of every item.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Snapshot {
     layout: ArcSwap<Layout>,
     totals: Arc<Totals>,
+    max_bytes: i64,
+}
+
+impl Default for Snapshot {
+    /// One without a bound.
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
 }
 
 /// Which items there are, and which of their fragments make up which family.
@@ -96,6 +104,8 @@ pub struct Slot {
     totals: Arc<Totals>,
     current: ArcSwapOption<Published>,
     tried: AtomicBool,
+    /// Whether the query has no statement for the target's server, so that the item does not exist there.
+    absent: AtomicBool,
     last_success_ms: AtomicU64,
 }
 
@@ -115,6 +125,12 @@ struct QueryStats {
 }
 
 impl Snapshot {
+    /// A snapshot that holds at most this many bytes of sample lines: the page that is made of it has a bound, too.
+    pub fn new(max_bytes: usize) -> Self {
+        let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+        Self { layout: ArcSwap::default(), totals: Arc::default(), max_bytes }
+    }
+
     /// Makes these the items. One that was there with the same query and the same server keeps its result and its
     /// counters; the results of the others are gone with this call. Gives each item's place, in the order asked for.
     pub fn arrange(&self, items: &[(Arc<Query>, Arc<Target>)]) -> Vec<Arc<Slot>> {
@@ -141,6 +157,7 @@ impl Snapshot {
                     totals: Arc::clone(&self.totals),
                     current: ArcSwapOption::empty(),
                     tried: AtomicBool::new(false),
+                    absent: AtomicBool::new(false),
                     last_success_ms: AtomicU64::new(0),
                 }),
             };
@@ -159,12 +176,29 @@ impl Snapshot {
         places
     }
 
-    /// Replaces an item's result whole. `now` is when it was read; after `expire_after` it is no longer shown.
-    pub(crate) fn publish(&self, slot: &Arc<Slot>, mapped: Mapped, now: BootTime, expire_after: Duration) {
+    /// Replaces an item's result whole. `now` is when it was read; after `expire_after` it is no longer shown. Where the
+    /// snapshot would grow beyond its bound the old result stays, and the run has failed: whoever grows is refused,
+    /// not whoever was there.
+    pub(crate) fn publish(
+        &self,
+        slot: &Arc<Slot>,
+        mapped: Mapped,
+        now: BootTime,
+        expire_after: Duration,
+    ) -> Result<(), Failure> {
+        let growth = mapped.bytes() - slot.current.load().as_ref().map_or(0, |published| published.bytes);
+        if growth > 0 && self.bytes().saturating_add(growth) > self.max_bytes {
+            let message = format!(
+                "the page would be larger than {} bytes: select less, or raise max_page_bytes",
+                self.max_bytes
+            );
+            return Err(Failure::answered(Reason::TooLarge, message));
+        }
         let before = slot.publish(mapped, now, expire_after);
         for sources in self.layout.load().shared.get(&slot.id).into_iter().flatten() {
             count_hidden(sources, slot, before.as_deref(), now);
         }
+        Ok(())
     }
 
     /// Everything that is within its age limit at `now`, family by family in the order of their names. Of equal
@@ -231,6 +265,9 @@ impl Snapshot {
             let (mut n_items, mut n_stale, mut oldest_ms) = (0_u64, 0_u64, u64::MAX);
             // Both maps are in the order of the queries' names.
             while let Some(slot) = slots.next_if(|slot| slot.id.query == *name) {
+                if slot.absent.load(Relaxed) {
+                    continue;
+                }
                 n_items += 1;
                 n_stale += u64::from(slot.current.load().is_none());
                 oldest_ms = oldest_ms.min(slot.last_success_ms.load(Relaxed));
@@ -360,10 +397,11 @@ impl Slot {
         self.stats.cut.fetch_add(mapped.cut, Relaxed);
         self.last_success_ms.store(wall_ms(), Relaxed);
         self.tried.store(true, Relaxed);
+        self.absent.store(false, Relaxed);
         let published = Published {
             expires: now.plus(expire_after),
             series: i64::try_from(mapped.series).unwrap_or(i64::MAX),
-            bytes: mapped.fragments.iter().map(|f| i64::try_from(f.len()).unwrap_or(i64::MAX)).sum(),
+            bytes: mapped.bytes(),
             fragments: mapped.fragments,
         };
         self.swap(Some(published))
@@ -372,6 +410,13 @@ impl Slot {
     /// The item has had its turn, with or without a result; the last good one stays until its age limit.
     pub(crate) fn mark_tried(&self) {
         self.tried.store(true, Relaxed);
+    }
+
+    /// The query has no statement for the target's server.
+    pub(crate) fn leave(&self) {
+        self.tried.store(true, Relaxed);
+        self.absent.store(true, Relaxed);
+        self.clear();
     }
 
     /// Drops the result at once.

@@ -24,6 +24,15 @@ enum Hint {
     Existing(usize),
 }
 
+/// Whether a statement may be a CALL. What a procedure does cannot be seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// It may not; the usual case.
+    Refused,
+    /// Its author has said that it may.
+    Allowed,
+}
+
 /// Why a statement is refused, where, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -51,12 +60,17 @@ impl Statement {
     /// How quotes are read depends on the server's `sql_mode` (`NO_BACKSLASH_ESCAPES`, `ANSI_QUOTES`), and whether
     /// an executable comment is run on its version. Neither is known here, so the text must pass under every reading.
     pub fn check(sql: &str) -> Result<Self, Refusal> {
+        Self::check_with(sql, Calls::Refused)
+    }
+
+    /// The same where a procedure may be called, whatever it does.
+    pub fn check_with(sql: &str, calls: Calls) -> Result<Self, Refusal> {
         let mut places = Vec::new();
         for executable in [true, false] {
             for single in [true, false] {
                 for double in [true, false] {
                     let tokens = tokens(sql, Reading { single, double, executable })?;
-                    let end = check_tokens(sql, &tokens)?;
+                    let end = check_tokens(sql, &tokens, calls)?;
                     places.push((hint_place(sql, &tokens), end));
                 }
             }
@@ -111,6 +125,35 @@ impl Statement {
         }
         Limited { sql, session_limit_ms }
     }
+}
+
+/// Checks a setting of a session: one SET of variables of the session, under every reading of its text.
+pub fn check_set(sql: &str) -> Result<(), Refusal> {
+    for executable in [true, false] {
+        for single in [true, false] {
+            for double in [true, false] {
+                check_set_tokens(sql, &tokens(sql, Reading { single, double, executable })?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_set_tokens(sql: &str, tokens: &[Token]) -> Result<(), Refusal> {
+    const HELP: &str = "write one SET of the session's variables, such as \"set max_statement_time = 5\"";
+    one_statement(tokens)?;
+    let Some(first) = tokens.first() else { return refuse(0..=0, "there is no statement", HELP) };
+    if word(sql, tokens, 0) != "set" {
+        return refuse_at(first, "the statement does not start with SET", HELP);
+    }
+    // These words change the server or its accounts, and STATEMENT runs another statement.
+    let harmful = ["global", "persist", "persist_only", "password", "statement"];
+    let found = (1..tokens.len()).find(|n| {
+        let word = word(sql, tokens, *n);
+        // SET DEFAULT ROLE; behind a variable's name DEFAULT is a value.
+        harmful.contains(&word.as_str()) || (*n == 1 && word == "default")
+    });
+    found.map_or(Ok(()), |n| refuse_at(&tokens[n], "this SET reaches beyond the session", HELP))
 }
 
 /// One way in which a server may read the text.
@@ -222,9 +265,9 @@ fn tokens(sql: &str, reading: Reading) -> Result<Vec<Token>, Refusal> {
 }
 
 /// Gives the place of the semicolon, if there is one.
-fn check_tokens(sql: &str, tokens: &[Token]) -> Result<Option<usize>, Refusal> {
+fn check_tokens(sql: &str, tokens: &[Token], calls: Calls) -> Result<Option<usize>, Refusal> {
     let end = one_statement(tokens)?;
-    first_keyword(sql, tokens)?;
+    first_keyword(sql, tokens, calls)?;
     for (n, token) in tokens.iter().enumerate() {
         if token.kind == Kind::Symbol(b':') && symbol(tokens, n + 1) == Some(b'=') {
             return refuse_at(
@@ -281,14 +324,17 @@ fn one_statement(tokens: &[Token]) -> Result<Option<usize>, Refusal> {
     }
 }
 
-fn first_keyword(sql: &str, tokens: &[Token]) -> Result<(), Refusal> {
+fn first_keyword(sql: &str, tokens: &[Token], calls: Calls) -> Result<(), Refusal> {
     const HELP: &str = "start with SELECT, WITH, TABLE, VALUES, SHOW, EXPLAIN or DESCRIBE";
+    const CALL_HELP: &str = "if it only reads, say so with allow_call = true";
     let Some(first) = tokens.iter().position(|token| token.kind != Kind::Symbol(b'(')) else {
         return refuse(0..=0, "there is no statement", HELP);
     };
     match word(sql, tokens, first).as_str() {
         "select" | "table" | "values" | "show" | "explain" | "describe" | "desc" => Ok(()),
         "with" => with_reads(sql, &tokens[first..]),
+        "call" if calls == Calls::Allowed => Ok(()),
+        "call" => refuse_at(&tokens[first], "CALL runs a procedure, which may write", CALL_HELP),
         _ => refuse_at(&tokens[first], "the statement does not start with a word that only reads", HELP),
     }
 }
@@ -467,14 +513,9 @@ mod tests {
     #[test]
     fn only_words_that_read_may_come_first() {
         let refused = "the statement does not start with a word that only reads";
-        for sql in [
-            "insert into t values (1)",
-            "set @a = 1",
-            "call p()",
-            "kill 1",
-            "lock tables t read",
-            "handler t open",
-        ] {
+        for sql in
+            ["insert into t values (1)", "set @a = 1", "kill 1", "lock tables t read", "handler t open"]
+        {
             let first = sql.split(' ').next().unwrap();
             check(sql, &format!("{refused} [{first}]"));
         }
@@ -483,6 +524,37 @@ mod tests {
         check("-- only a comment", "there is no statement [-]");
         check("with a as (select 1) delete from t", "the statement behind WITH writes [delete]");
         check("with a as (select 1) update t set b = 1", "the statement behind WITH writes [update]");
+    }
+
+    #[test]
+    fn a_procedure_is_called_only_where_that_is_allowed() {
+        check("call p()", "CALL runs a procedure, which may write [call]");
+        assert!(Statement::check_with("call p()", Calls::Allowed).is_ok());
+        for sql in ["call p(); drop table x", "drop table x", "call p() into @a"] {
+            assert!(Statement::check_with(sql, Calls::Allowed).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_one_set_of_the_session() {
+        for sql in ["set max_statement_time = 5", "SET SESSION sort_buffer_size=1", "set a = default;"] {
+            assert_eq!(check_set(sql), Ok(()), "{sql}");
+        }
+        for sql in [
+            "",
+            "select 1",
+            "set a = 1; drop table x",
+            "set global a = 1",
+            "set @@global.a = 1",
+            "set a = 1, persist b = 2",
+            "set password = 'x'",
+            "set default role r to u",
+            "set statement a = 1 for delete from t",
+            "set a = '",
+            "/*!50000 delete */ from t",
+        ] {
+            assert!(check_set(sql).is_err(), "{sql}");
+        }
     }
 
     #[test]

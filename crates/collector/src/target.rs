@@ -13,8 +13,8 @@ pub struct Target {
     pub group: Arc<str>,
     /// Where it listens.
     pub address: Address,
-    /// The account to log in with.
-    pub user: String,
+    /// The account to log in with; None if the defaults file says it.
+    pub user: Option<String>,
     /// Where that account's password comes from.
     pub password: Password,
     /// The schema a session starts in; none by default.
@@ -29,6 +29,8 @@ pub struct Target {
     pub max_connections: u16,
     /// Whether a query that outlives its limit is stopped by `KILL` on a side connection.
     pub kill: bool,
+    /// What each session is set to when it begins.
+    pub session: SessionSettings,
 }
 
 impl Target {
@@ -128,6 +130,41 @@ pub enum Password {
     File(PathBuf),
     /// An environment variable.
     Env(String),
+    /// What a program prints: its path and arguments, run without a shell.
+    Command(Vec<String>),
+    /// An option file of the MySQL client, which may name the user too.
+    DefaultsFile {
+        /// The file.
+        path: PathBuf,
+        /// The section of it, without brackets.
+        section: String,
+    },
+}
+
+/// What a session is set to when it begins; what is not set stays as the server has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionSettings {
+    /// The `time_zone`: letters, digits and `_ + - : /` only.
+    pub time_zone: Option<String>,
+    /// The `sql_mode`: letters, digits and `_ ,` only.
+    pub sql_mode: Option<String>,
+    /// The isolation level of its transactions.
+    pub isolation: Option<Isolation>,
+    /// Further statements, each a single SET of the session.
+    pub extra: Vec<String>,
+}
+
+/// An isolation level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// `READ UNCOMMITTED`
+    ReadUncommitted,
+    /// `READ COMMITTED`
+    ReadCommitted,
+    /// `REPEATABLE READ`
+    RepeatableRead,
+    /// `SERIALIZABLE`
+    Serializable,
 }
 
 /// A password that no log, error or page can show: its `Debug` is a placeholder and it has no `Display`.

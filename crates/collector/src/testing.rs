@@ -7,6 +7,7 @@ use crate::{
     TlsMode, ValueSource,
     rows::{CellKind, Column},
     statement::Statement,
+    target::SessionSettings,
 };
 
 /// A metric that takes its number from the column `value` and a label from each of the columns `labels`.
@@ -23,7 +24,13 @@ pub(crate) fn metric(family: &str, value: &str, labels: &[&str]) -> Metric {
 
 pub(crate) fn query(name: &str, metrics: Vec<Metric>) -> Query {
     let statement = Statement::check("select 1").unwrap();
-    Query { name: name.into(), statement, metrics, limits: ResultLimits::default() }
+    Query {
+        name: name.into(),
+        statement: Some(statement),
+        variants: Vec::new(),
+        metrics,
+        limits: ResultLimits::default(),
+    }
 }
 
 /// A target with the label `target`.
@@ -32,13 +39,14 @@ pub(crate) fn target(name: &str) -> Target {
         name: name.into(),
         group: "g".into(),
         address: Address::Tcp { host: name.to_owned(), port: 3306 },
-        user: "exporter".to_owned(),
+        user: Some("exporter".to_owned()),
         password: Password::None,
         database: None,
         tls: Tls { mode: TlsMode::Preferred, ca: None, identity: None },
         labels: vec![("target".to_owned(), name.to_owned())],
         max_connections: 3,
         kill: true,
+        session: SessionSettings::default(),
     }
 }
 

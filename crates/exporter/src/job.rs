@@ -46,7 +46,7 @@ impl Job {
             self.log_target(&report.outcome);
         }
         match &report.outcome {
-            Ok(Success { not_a_number: Some(example), .. }) => {
+            Ok(Some(Success { not_a_number: Some(example), .. })) => {
                 self.log_item(Some((Trouble::NotANumber, format!("some values left out: {example}"))));
             }
             Ok(_) => self.log_item(None),
@@ -55,7 +55,7 @@ impl Job {
         }
     }
 
-    fn log_target(&self, outcome: &Result<Success, Failure>) {
+    fn log_target(&self, outcome: &Result<Option<Success>, Failure>) {
         let target = self.item.target();
         let (name, group, address) = (&*target.name, &*target.group, &target.address);
         match outcome {
@@ -96,7 +96,10 @@ impl fleet_scheduler::Job for Job {
         self.metrics.lateness.observe(start.lateness.as_secs_f64());
         self.metrics.permit_wait.observe(start.waited.as_secs_f64());
         let report = self.item.run(start.lane).await;
-        self.duration.observe(report.duration.as_secs_f64());
+        // Where the query is not for the server nothing ran.
+        if !matches!(report.outcome, Ok(None)) {
+            self.duration.observe(report.duration.as_secs_f64());
+        }
         self.log(&report);
         verdict(&report.outcome)
     }
@@ -117,7 +120,7 @@ impl fleet_scheduler::Job for Job {
     }
 }
 
-fn verdict(outcome: &Result<Success, Failure>) -> Verdict {
+fn verdict(outcome: &Result<Option<Success>, Failure>) -> Verdict {
     match outcome {
         Err(failure) if failure.is_down() => Verdict::Down {
             cap: match failure.reason {

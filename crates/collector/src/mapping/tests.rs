@@ -15,7 +15,8 @@ use crate::{
 #[expect(clippy::needless_pass_by_value, reason = "a case reads as one expression")]
 #[track_caller]
 fn check_on(target: Target, query: Query, columns: &str, table: &[&str], expected: Expect) {
-    let text = match Plan::new(&query, &target).map(&query, &rows(query.limits, columns, table)) {
+    let text = match Plan::new(&query, &target).map(&query, query.limits, &rows(query.limits, columns, table))
+    {
         Ok(mapped) => describe(&mapped),
         Err(failure) => format!("{failure}\n"),
     };

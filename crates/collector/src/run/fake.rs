@@ -13,8 +13,9 @@ use tokio::{
 };
 
 use crate::{
-    Failure, Reason, Rows, Secret, Target,
+    Failure, Reason, Rows, Target,
     driver::{BoxFuture, Driver, Flavour, QueryError, Server, Session, SessionState},
+    login::Login,
     rows::{CellKind, Column},
 };
 
@@ -142,11 +143,11 @@ impl Fake {
         self.state().passwords.clone()
     }
 
-    fn begin(&self, password: &Secret) -> (Connect, Wire) {
+    fn begin(&self, login: &Login) -> (Connect, Wire) {
         let mut state = self.state();
         let id = state.next_id;
         state.next_id += 1;
-        state.passwords.push(password.expose().to_owned());
+        state.passwords.push(login.password.expose().to_owned());
         let connect = state.script.pop_front().unwrap_or_else(|| session([]));
         let now = Instant::now();
         state.alive.insert(id, None);
@@ -160,11 +161,11 @@ impl Driver for Fake {
     fn connect<'a>(
         &'a self,
         _: &'a Target,
-        password: &'a Secret,
+        login: &'a Login,
         permit: OwnedSemaphorePermit,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
         Box::pin(async move {
-            let (connect, wire) = self.begin(password);
+            let (connect, wire) = self.begin(login);
             let Connect { after, outcome, flavour, hostname, goodbye } = connect;
             self.note(&format!("connect {}", wire.id));
             sleep(after).await;

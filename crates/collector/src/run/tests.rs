@@ -37,6 +37,7 @@ fn spec() -> ItemSpec {
         timeout: 5 * SECOND,
         expire_after: 60 * SECOND,
         drop_on_failure: false,
+        limits: crate::ResultLimits::default(),
     }
 }
 
@@ -46,7 +47,7 @@ fn on(target: Target) -> ItemSpec {
 
 fn asking(sql: &str) -> ItemSpec {
     let statement = crate::statement::Statement::check(sql).unwrap();
-    let query = Query { statement, ..query("q", vec![metric("f", "n", &[])]) };
+    let query = Query { statement: Some(statement), ..query("q", vec![metric("f", "n", &[])]) };
     ItemSpec { query: Arc::new(query), ..spec() }
 }
 
@@ -86,7 +87,8 @@ impl World {
 
     fn note(&self, report: Report) -> Report {
         let outcome = match &report.outcome {
-            Ok(success) => format!("{} series", success.series),
+            Ok(Some(success)) => format!("{} series", success.series),
+            Ok(None) => "not for this server".to_owned(),
             Err(failure) => failure.to_string(),
         };
         let up = if self.arranged.targets[0].is_up() { "up" } else { "down" };
@@ -566,7 +568,7 @@ async fn a_secret_that_cannot_be_read_fails_the_run_without_a_connect() {
     let too_long = Target { password: Password::File(file.0.clone()), ..target("db1") };
     let world = World::of(vec![on(too_long)], vec![]);
     let failure = world.run().await.outcome.unwrap_err();
-    assert!(failure.message.ends_with("larger than a password can be"), "{failure}");
+    assert!(failure.message.ends_with("larger than a secret can be"), "{failure}");
 }
 
 /// A path that is this test's own, and gone at its end.
@@ -811,4 +813,32 @@ async fn no_debug_output_shows_a_password() {
             assert!(!shown.contains(&form), "{form} is in {shown}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_without_a_variant_for_its_server_is_not_there_and_asks_nothing() {
+    let statement = |sql| crate::statement::Statement::check(sql).unwrap();
+    let only = |flavour| crate::query::Variant {
+        when: crate::version::When { flavour: Some(flavour), version: None },
+        statement: statement("select 'variant' as n"),
+    };
+    let asked_by = |flavour| {
+        let query = query("q", vec![metric("f", "n", &[])]);
+        let query = Query { statement: None, variants: vec![only(flavour)], ..query };
+        World::of(vec![ItemSpec { query: Arc::new(query), ..spec() }], vec![])
+    };
+    let world = asked_by(crate::driver::Flavour::MySql);
+    let report = world.run().await;
+    assert!(report.outcome.unwrap().is_none() && report.target_changed);
+    assert!(world.arranged.targets[0].is_up(), "the server let us in");
+    assert!(!world.fake.log().contains("variant"), "{}", world.fake.log());
+    assert_eq!(world.free_lanes(), 2);
+    let items = testing::text(&world.collector.snapshot().query_families());
+    assert!(items.contains("query_exporter_query_items{query=\"q\"} 0\n"), "{items}");
+    assert!(items.contains("query_exporter_query_items_stale{query=\"q\"} 0\n"), "{items}");
+    assert!(world.collector.snapshot().all_tried());
+
+    let world = asked_by(crate::driver::Flavour::MariaDb);
+    assert!(world.run().await.outcome.unwrap().is_some());
+    assert!(world.fake.log().contains("select 'variant' as n"), "{}", world.fake.log());
 }

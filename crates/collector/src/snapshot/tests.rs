@@ -36,8 +36,9 @@ fn simple(name: &str, family: &str) -> Query {
 
 /// Publishes the rows `who|n` as read at this second.
 fn publish(snapshot: &Snapshot, slot: &Arc<Slot>, second: u64, table: &[&str]) {
-    let mapped = slot.plan.map(&slot.query, &rows(ResultLimits::default(), "who|n", table)).unwrap();
-    snapshot.publish(slot, mapped, at(second), AGE);
+    let mapped =
+        slot.plan.map(&slot.query, ResultLimits::default(), &rows(ResultLimits::default(), "who|n", table));
+    snapshot.publish(slot, mapped.unwrap(), at(second), AGE).unwrap();
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a case reads as one expression")]
@@ -266,7 +267,7 @@ fn the_families_about_queries_tell_items_age_and_what_was_dropped() {
     publish(&snapshot, &slots[1], 0, &["a|1"]);
     publish(&snapshot, &slots[2], 0, &["a|1"]);
     let mapped = Mapped { cut: 3, fragments: vec![Bytes::new()], ..Mapped::default() };
-    snapshot.publish(&slots[2], mapped, at(0), AGE);
+    snapshot.publish(&slots[2], mapped, at(0), AGE).unwrap();
     // The wall clock is not the test's to set.
     slots[0].last_success_ms.store(1_700_000_000_500, Relaxed);
     slots[1].last_success_ms.store(1_700_000_060_000, Relaxed);
@@ -287,4 +288,25 @@ fn the_families_about_queries_tell_items_age_and_what_was_dropped() {
         query_exporter_labels_cut_total{query="users"} 3
     "#]]
     .assert_eq(&testing::text(&snapshot.query_families()));
+}
+
+#[test]
+fn who_would_make_the_page_too_large_is_refused_and_nobody_else_loses_anything() {
+    let snapshot = Snapshot::new(100);
+    let slots = arrange(&snapshot, &[simple("a", "f")], &["t1", "t2"]);
+    let mapped = |slot: &Arc<Slot>, table: &[&str]| {
+        let limits = ResultLimits::default();
+        slot.plan.map(&slot.query, limits, &rows(limits, "who|n", table)).unwrap()
+    };
+    let publish = |slot, table: &[&str]| snapshot.publish(slot, mapped(slot, table), at(0), AGE);
+    publish(&slots[0], &["ada|1", "bob|2"]).unwrap();
+    let failure = publish(&slots[1], &["ada|1", "bob|2"]).unwrap_err();
+    assert_eq!((failure.reason, failure.is_down()), (Reason::TooLarge, false));
+    assert!(failure.message.contains("max_page_bytes"), "{failure}");
+    publish(&slots[1], &["ada|1"]).unwrap();
+    publish(&slots[0], &["bob|3"]).unwrap();
+    check(&snapshot, 1, expect![[r#"
+        f{target="t1",who="bob"} 3
+        f{target="t2",who="ada"} 1
+    "#]]);
 }
