@@ -15,8 +15,6 @@ pub struct Query {
     pub variants: Vec<Variant>,
     /// What each row yields, in the order of the configuration.
     pub metrics: Vec<Metric>,
-    /// How large an answer may be.
-    pub limits: ResultLimits,
 }
 
 impl Query {

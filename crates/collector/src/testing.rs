@@ -24,13 +24,7 @@ pub(crate) fn metric(family: &str, value: &str, labels: &[&str]) -> Metric {
 
 pub(crate) fn query(name: &str, metrics: Vec<Metric>) -> Query {
     let statement = Statement::check("select 1").unwrap();
-    Query {
-        name: name.into(),
-        statement: Some(statement),
-        variants: Vec::new(),
-        metrics,
-        limits: ResultLimits::default(),
-    }
+    Query { name: name.into(), statement: Some(statement), variants: Vec::new(), metrics }
 }
 
 /// A target with the label `target`.

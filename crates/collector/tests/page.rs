@@ -14,11 +14,13 @@ use std::{
 
 use fleet_collector::{
     Address, BootTime, Collector, Failure, Family, FamilyText, ItemSpec, Kind, Metric, OnNull, Password,
-    Query, ResultLimits, Rows, Secret, Snapshot, Target, Tls, TlsMode, ValueSource,
+    Query, ResultLimits, Rows, Snapshot, Target, Tls, TlsMode, ValueSource,
     driver::{BoxFuture, Driver, Flavour, QueryError, Server, Session},
     fragment::is_valid,
+    login::Login,
     rows::{CellKind, Column},
     statement::Statement,
+    target::SessionSettings,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -204,7 +206,7 @@ impl Driver for Answer {
     fn connect<'a>(
         &'a self,
         _: &'a Target,
-        _: &'a Secret,
+        _: &'a Login,
         _: OwnedSemaphorePermit,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
         let server = Server {
@@ -254,15 +256,16 @@ impl Session for AnswerSession {
 fn families(case: &Case) -> Vec<FamilyText> {
     let query = Query {
         name: "q".into(),
-        statement: Statement::check("select 1").unwrap(),
+        statement: Some(Statement::check("select 1").unwrap()),
+        variants: Vec::new(),
         metrics: case.metrics.clone(),
-        limits: ResultLimits { label_bytes: case.label_bytes, ..ResultLimits::default() },
     };
     let target = Target {
         name: "db1".into(),
         group: "g".into(),
         address: Address::Tcp { host: "db1".into(), port: 3306 },
-        user: String::new(),
+        user: Some(String::new()),
+        session: SessionSettings::default(),
         password: Password::None,
         database: None,
         tls: Tls { mode: TlsMode::Disabled, ca: None, identity: None },
@@ -278,6 +281,7 @@ fn families(case: &Case) -> Vec<FamilyText> {
         timeout: Duration::from_secs(5),
         expire_after: Duration::from_secs(60),
         drop_on_failure: false,
+        limits: ResultLimits { label_bytes: case.label_bytes, ..ResultLimits::default() },
     }]);
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let runtime =

@@ -12,11 +12,22 @@ use crate::{
     testing::{metric, query, rows, target},
 };
 
-#[expect(clippy::needless_pass_by_value, reason = "a case reads as one expression")]
 #[track_caller]
 fn check_on(target: Target, query: Query, columns: &str, table: &[&str], expected: Expect) {
-    let text = match Plan::new(&query, &target).map(&query, query.limits, &rows(query.limits, columns, table))
-    {
+    check_within(ResultLimits::default(), target, query, columns, table, expected);
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a case reads as one expression")]
+#[track_caller]
+fn check_within(
+    limits: ResultLimits,
+    target: Target,
+    query: Query,
+    columns: &str,
+    table: &[&str],
+    expected: Expect,
+) {
+    let text = match Plan::new(&query, &target).map(&query, limits, &rows(limits, columns, table)) {
         Ok(mapped) => describe(&mapped),
         Err(failure) => format!("{failure}\n"),
     };
@@ -310,14 +321,14 @@ fn numbers_keep_the_digits_they_came_with() {
 
 #[test]
 fn more_series_than_the_limit_fail_the_run() {
-    let mut capped = query("q", vec![metric("f", "n", &["n"]), metric("g", "n", &["n"])]);
-    capped.limits = ResultLimits { series: 3, ..ResultLimits::default() };
+    let capped = query("q", vec![metric("f", "n", &["n"]), metric("g", "n", &["n"])]);
+    let at_most = |series| ResultLimits { series, ..ResultLimits::default() };
     let refused = expect![[r#"
         too_large: more than 3 series: aggregate, or raise max_series
     "#]];
-    check_on(target("db1"), capped.clone(), "n", &["1", "2"], refused);
-    capped.limits.series = 4;
-    check_on(
+    check_within(at_most(3), target("db1"), capped.clone(), "n", &["1", "2"], refused);
+    check_within(
+        at_most(4),
         target("db1"),
         capped,
         "n",
@@ -333,9 +344,9 @@ fn more_series_than_the_limit_fail_the_run() {
 
 #[test]
 fn a_long_label_is_cut_and_counted() {
-    let mut short = query("q", vec![metric("f", "n", &["a", "b"])]);
-    short.limits.label_bytes = 4;
-    check_on(
+    let short = query("q", vec![metric("f", "n", &["a", "b"])]);
+    check_within(
+        ResultLimits { label_bytes: 4, ..ResultLimits::default() },
         target("db1"),
         short,
         "a|b|n",

@@ -305,8 +305,12 @@ fn who_would_make_the_page_too_large_is_refused_and_nobody_else_loses_anything()
     assert!(failure.message.contains("max_page_bytes"), "{failure}");
     publish(&slots[1], &["ada|1"]).unwrap();
     publish(&slots[0], &["bob|3"]).unwrap();
-    check(&snapshot, 1, expect![[r#"
+    check(
+        &snapshot,
+        1,
+        expect![[r#"
         f{target="t1",who="bob"} 3
         f{target="t2",who="ada"} 1
-    "#]]);
+    "#]],
+    );
 }
