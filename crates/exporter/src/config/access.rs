@@ -129,21 +129,23 @@ fn command(found: &mut Findings, command: Option<List<Field<String>>>) -> Settin
             .into_iter()
             .map(|word| {
                 let At { at, value } = word.check_in(found, "password_command")?;
-                match Pattern::parse(&value) {
-                    Ok(value) => Some(At { at, value }),
-                    Err(_) => {
-                        // The word may be a secret, so its braces are not repeated.
-                        found
-                            .error(&at, "a word of `password_command` has braces that mean nothing")
-                            .help("{target} and {group} are names; write {{ for a brace");
-                        None
-                    }
+                if let Ok(value) = Pattern::parse(&value) {
+                    return Some(At { at, value });
                 }
+                refuse_braces(found, &at);
+                None
             })
             .collect();
         checked.into_iter().collect()
     });
     Some(At { at, value: words.map(PasswordText::Command) })
+}
+
+/// The word may be a secret, so it is not repeated.
+pub(super) fn refuse_braces(found: &mut Findings, word: &Place) {
+    found
+        .error(word, "a word of `password_command` has braces that mean nothing")
+        .help("{target} and {group} are names; write {{ for a brace");
 }
 
 fn defaults_file_text(found: &mut Findings, file: Option<Table<RawDefaultsFile>>) -> Setting<PasswordText> {

@@ -165,7 +165,9 @@ fn lay<'i>(
             }
         }
         (Level::Targets, DeValue::Array(there), DeValue::Array(more)) => {
-            more.into_iter().for_each(|value| there.push(value))
+            for value in more {
+                there.push(value);
+            }
         }
         (Level::Targets, ..) => {
             found

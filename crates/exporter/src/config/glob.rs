@@ -45,7 +45,9 @@ pub(super) fn files(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     for component in pattern.components() {
         let text = component.as_os_str().to_string_lossy();
         if !matches!(component, Component::Normal(_)) || !is_pattern(&text) {
-            paths.iter_mut().for_each(|path| path.push(component));
+            for path in &mut paths {
+                path.push(component);
+            }
             continue;
         }
         let mut next = Vec::new();

@@ -27,7 +27,7 @@ pub(super) struct Parts {
 /// The items, and how many there would be besides.
 #[derive(Debug, Default)]
 pub(super) struct Items {
-    pub(super) items: Vec<ItemConfig>,
+    pub(super) list: Vec<ItemConfig>,
     /// Those with `enabled = false`.
     pub(super) n_disabled: usize,
     /// Those of targets that are paused.
@@ -71,7 +71,7 @@ impl Parts {
                 if member.paused {
                     items.n_paused += 1;
                 } else if let (Some(query), Some(settings)) = (&query.query, settings) {
-                    items.items.push(ItemConfig {
+                    items.list.push(ItemConfig {
                         target: Arc::clone(&member.target),
                         query: Arc::clone(query),
                         interval: settings.interval,
@@ -144,12 +144,11 @@ impl Parts {
             } else {
                 let message =
                     format!("no target that this query reaches has {} = {:?}", label.value, value.value);
-                let help = match nearest(&value.value, values.iter().copied()) {
-                    Some(meant) => format!("did you mean {meant:?}?"),
-                    None => {
-                        let some: Vec<_> = values.iter().take(5).map(|v| format!("{v:?}")).collect();
-                        format!("its values are {}", some.join(", "))
-                    }
+                let help = if let Some(meant) = nearest(&value.value, values.iter().copied()) {
+                    format!("did you mean {meant:?}?")
+                } else {
+                    let some: Vec<_> = values.iter().take(5).map(|v| format!("{v:?}")).collect();
+                    format!("its values are {}", some.join(", "))
                 };
                 found.warn(&value.at, message).help(help);
             }

@@ -161,16 +161,17 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Loaded, Report> {
 impl Config {
     /// One line on what the configuration amounts to.
     pub(crate) fn summary(&self) -> String {
-        let mut busiest: BTreeMap<&str, f64> = BTreeMap::new();
+        let mut busiest: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
         let mut all = 0.0;
         for item in &self.items {
             let rate = item.interval.as_secs_f64().recip();
             all += rate;
-            *busiest.entry(&item.target.name).or_default() += rate;
+            let (sum, connections) = busiest.entry(&item.target.name).or_default();
+            *sum += rate;
+            *connections = usize::from(item.target.max_connections);
         }
-        let busiest = busiest.into_values().fold(0.0, f64::max);
-        let members = self.parts.fleet.members.iter().filter(|member| !member.paused);
-        let connections: usize = members.map(|member| usize::from(member.target.max_connections)).sum();
+        let connections: usize = busiest.values().map(|(_, connections)| connections).sum();
+        let busiest = busiest.into_values().map(|(rate, _)| rate).fold(0.0, f64::max);
         let series = self.items.iter().fold(0_usize, |sum, item| sum.saturating_add(item.limits.series));
         let mut line = String::new();
         for (n, what) in [
@@ -186,12 +187,13 @@ impl Config {
             rate(all),
             rate(busiest)
         );
+        let more = |n| format!("{n} more {}", if n == 1 { "item" } else { "items" });
         let n_paused = self.parts.fleet.members.iter().filter(|member| member.paused).count();
         if n_paused > 0 {
-            let _ = write!(line, "; paused: {n_paused} of the targets, with {} more items", self.n_paused);
+            let _ = write!(line, "; paused: {n_paused} of the targets, with {}", more(self.n_paused));
         }
         if self.n_disabled > 0 {
-            let _ = write!(line, "; disabled: {} more items", self.n_disabled);
+            let _ = write!(line, "; disabled: {}", more(self.n_disabled));
         }
         line
     }
@@ -231,7 +233,7 @@ fn check(found: &mut Findings, raw: RawFile) -> Option<Config> {
     };
     let queries = queries::check(found, queries, &common);
     let parts = Parts { fleet, queries, defaults: defaults.settings, limits: limits.result };
-    let Items { items, n_disabled, n_paused } = parts.items(found, target_label);
+    let Items { list: items, n_disabled, n_paused } = parts.items(found, target_label);
 
     if let (None, Some(at), n @ 2..) = (target_label, &defaults.target_label_at, parts.fleet.members.len()) {
         found

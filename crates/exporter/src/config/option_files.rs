@@ -92,7 +92,7 @@ pub(super) fn tls(options: &Options, folder: &Path) -> Option<Result<Tls, Wrong>
             "a client certificate needs its key",
         )));
     }
-    let mode = match options.get("ssl-mode").map(|mode| mode.to_ascii_lowercase()) {
+    let mode = match options.get("ssl-mode").map(str::to_ascii_lowercase) {
         Some(mode) => match mode.as_str() {
             "disabled" => TlsMode::Disabled,
             "preferred" => TlsMode::Preferred,

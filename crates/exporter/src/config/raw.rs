@@ -82,20 +82,20 @@ keys! {
     /// How large an answer may be.
     struct RawResultLimits {
         /// Rows of one answer; a larger one fails the run.
-        max_rows: Field<usize>,
+        rows as "max_rows": Field<usize>,
         /// Series of one run; more fail the run.
-        max_series: Field<usize>,
+        series as "max_series": Field<usize>,
         /// Bytes of one label value; a longer one is cut.
-        max_label_bytes: Field<usize>,
+        label_bytes as "max_label_bytes": Field<usize>,
         /// Bytes of one answer; a larger one fails the run.
-        max_result_bytes: Field<usize>,
+        result_bytes as "max_result_bytes": Field<usize>,
     }
 
     /// How to reach a target.
     struct RawAccess {
         /// The account to log in with.
         user: Field<String>,
-        /// Its password; password_file and password_env keep it out of this file.
+        /// Its password; `password_file` and `password_env` keep it out of this file.
         password: Field<String>,
         /// A file that holds the password, read again at each connect.
         password_file: Field<String>,
@@ -119,7 +119,7 @@ keys! {
         session: Table<RawSession>,
     }
 
-    /// defaults_file
+    /// `defaults_file`
     struct RawDefaultsFile {
         /// The file.
         path: Field<String> = required,
@@ -127,7 +127,7 @@ keys! {
         section: Field<String>,
     }
 
-    /// tls
+    /// `tls`
     struct RawTls {
         /// How much is asked of the server.
         mode: Field<TlsMode> = required,
@@ -139,11 +139,11 @@ keys! {
         key: Field<String>,
     }
 
-    /// session
+    /// `session`
     struct RawSession {
-        /// The session's time_zone, such as "+00:00".
+        /// The session's `time_zone`, such as "+00:00".
         time_zone: Field<String>,
-        /// The session's sql_mode.
+        /// The session's `sql_mode`.
         sql_mode: Field<String>,
         /// The isolation level of the session's transactions.
         isolation: Field<Isolation>,
@@ -225,7 +225,7 @@ keys! {
         when: Table<RawWhen> = required,
     }
 
-    /// when
+    /// `when`
     struct RawWhen {
         /// Whose dialect the server speaks.
         flavour: Field<Flavour>,

@@ -48,12 +48,12 @@ impl Settings {
 
     /// The same for `[limits]`, the weakest level of these keys.
     pub(super) fn check_limits(found: &mut Findings, raw: RawResultLimits) -> Self {
-        let RawResultLimits { max_rows, max_series, max_label_bytes, max_result_bytes } = raw;
+        let RawResultLimits { rows, series, label_bytes, result_bytes } = raw;
         Self {
-            rows: read_with(found, "max_rows", max_rows, at_most(10_000_000)),
-            series: read_with(found, "max_series", max_series, at_most(10_000_000)),
-            label_bytes: read_with(found, "max_label_bytes", max_label_bytes, at_most(1 << 20)),
-            result_bytes: read_with(found, "max_result_bytes", max_result_bytes, at_most(1 << 30)),
+            rows: read_with(found, "max_rows", rows, at_most(10_000_000)),
+            series: read_with(found, "max_series", series, at_most(10_000_000)),
+            label_bytes: read_with(found, "max_label_bytes", label_bytes, at_most(1 << 20)),
+            result_bytes: read_with(found, "max_result_bytes", result_bytes, at_most(1 << 30)),
             ..Self::default()
         }
     }

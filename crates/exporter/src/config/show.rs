@@ -173,12 +173,11 @@ fn find<'a, T>(
     if let Some((_, found)) = all.clone().find(|(other, _)| *other == name) {
         return Ok(found);
     }
-    let help = match nearest(name, all.clone().map(|(name, _)| name)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => {
-            let some: Vec<_> = all.map(|(name, _)| name).take(10).collect();
-            format!("there are {}", some.join(", "))
-        }
+    let help = if let Some(near) = nearest(name, all.clone().map(|(name, _)| name)) {
+        format!("did you mean `{near}`?")
+    } else {
+        let some: Vec<_> = all.map(|(name, _)| name).take(10).collect();
+        format!("there are {}", some.join(", "))
     };
     Err(Unknown(format!("there is no {what} `{name}`; {help}")))
 }

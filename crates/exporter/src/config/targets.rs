@@ -9,7 +9,7 @@ use std::{
 use fleet_collector::target::{Address, Password, Target, Tls, TlsMode};
 
 use super::{
-    access::{Access, LabelPair, PasswordText, TlsText, merged_labels, not_empty},
+    access::{Access, LabelPair, PasswordText, TlsText, merged_labels, not_empty, refuse_braces},
     address::host_and_port,
     field::{At, Entries, Node, Setting, Table, Wrong, good, read, read_with, table},
     names,
@@ -217,8 +217,11 @@ impl Checker<'_> {
         };
         match targets.value {
             Node::Table(Entries(targets)) if !targets.is_empty() => {
-                let named = |(name, node)| (self.named(&name, node), name);
-                targets.into_iter().map(named).map(|(entry, name)| (name, entry)).collect()
+                let named = targets.into_iter().map(|(name, node)| {
+                    let entry = self.named(&name, node)?;
+                    Some((name, entry))
+                });
+                named.flatten().collect()
             }
             Node::List(targets) if !targets.is_empty() => targets
                 .into_iter()
@@ -241,13 +244,15 @@ impl Checker<'_> {
         }
     }
 
-    fn named(&mut self, name: &At<String>, node: RawTargetNode) -> Entry {
+    /// None if it is no target of this name: `db1.example.net = …` was reported as what it is.
+    fn named(&mut self, name: &At<String>, node: RawTargetNode) -> Option<Entry> {
         let At { at, value } = node;
         let target = match value {
+            Node::Table(_) if self.found.was_meant(&at, &["the name"]) => return None,
             Node::Table(target) => target,
             Node::Text(text) => {
                 let address = self.address(Some(At { at, value: Some(text) }));
-                return Entry { address, ..Entry::default() };
+                return Some(Entry { address, ..Entry::default() });
             }
             other => {
                 let message =
@@ -255,7 +260,7 @@ impl Checker<'_> {
                 self.found
                     .error(&at, message)
                     .help("write \"10.0.0.11:3306\", or { address = \"10.0.0.11:3306\" }");
-                return Entry::default();
+                return Some(Entry::default());
             }
         };
         let RawTarget { access, settings, address, socket, enabled, paused, queries } = target;
@@ -282,7 +287,7 @@ impl Checker<'_> {
         let settings = Settings::check(self.found, settings, enabled);
         let overrides = self.overrides(queries);
         let paused = read(self.found, "paused", paused);
-        Entry { address, no_address, access, settings, overrides, paused }
+        Some(Entry { address, no_address, access, settings, overrides, paused })
     }
 
     fn address(&mut self, address: Setting<String>) -> Option<AddressText> {
@@ -501,7 +506,7 @@ impl Checker<'_> {
         at: &Place,
         text: Option<&PasswordText>,
         holes: &Holes,
-    ) -> (Option<Password>, Option<(PathBuf, Section)>) {
+    ) -> (Option<Password>, Option<Opened>) {
         let Some(text) = text else { return (None, None) };
         let password = match text {
             PasswordText::Inline(secret) => Some(Password::Inline(secret.clone())),
@@ -526,7 +531,7 @@ impl Checker<'_> {
                     Ok(read) => {
                         let password =
                             Password::DefaultsFile { path: path.clone(), section: section.clone() };
-                        return (Some(password), Some((path, read)));
+                        return (Some(password), Some(Opened { at: at.clone(), path, section: read }));
                     }
                     Err(wrong) => {
                         if self.wrong_templates.insert(at.start) {
@@ -546,12 +551,9 @@ impl Checker<'_> {
     fn command(&mut self, at: &Place, words: &[At<Pattern>], holes: &Holes) -> Option<Password> {
         let mut filled = Vec::with_capacity(words.len());
         for word in words {
-            // The word may be a secret, so it is not repeated.
             let Ok(word_filled) = word.value.fill(&holes.all) else {
                 if self.wrong_templates.insert(word.at.start) {
-                    self.found
-                        .error(&word.at, "a word of `password_command` has braces that mean nothing")
-                        .help("{target} and {group} are names; write {{ for a brace");
+                    refuse_braces(self.found, &word.at);
                 }
                 return None;
             };
@@ -566,8 +568,8 @@ impl Checker<'_> {
     }
 
     /// Where an option file says that the server is.
-    fn address_in(&mut self, section: &(PathBuf, Section), at: &Place) -> Option<Address> {
-        let (path, section) = section;
+    fn address_in(&mut self, file: &Opened, at: &Place) -> Option<Address> {
+        let Opened { path, section, .. } = file;
         let (message, help) = match section {
             Section::Unreadable(error) => (
                 format!("the target has no address, and {} cannot be read: {error}", path.display()),
@@ -589,12 +591,12 @@ impl Checker<'_> {
     /// What an option file asks of TLS; where it says nothing, what a weaker level does.
     fn tls_in(
         &mut self,
-        section: &(PathBuf, Section),
+        file: &Opened,
         written: Option<&Option<TlsText>>,
         default_mode: TlsMode,
         holes: &Holes,
     ) -> Option<Tls> {
-        let (path, section) = section;
+        let Opened { at: file_at, path, section } = file;
         let asked = match section {
             // What it would ask for is not known, so the password goes to nobody who cannot prove who it is.
             Section::Unreadable(_) if written.is_none() => {
@@ -609,7 +611,7 @@ impl Checker<'_> {
                 // One message for each file, wherever it is used first.
                 if self.wrong_files.insert(path.clone()) {
                     self.found
-                        .error_of_file(format!("{} {}", path.display(), wrong.message))
+                        .error(file_at, format!("{} {}", path.display(), wrong.message))
                         .help(wrong.help);
                 }
                 None
@@ -659,6 +661,13 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// An option file, where the configuration names it, and what was read from it.
+struct Opened {
+    at: Place,
+    path: PathBuf,
+    section: Section,
 }
 
 /// The nearest level that says something.

@@ -172,7 +172,7 @@ impl Walk<'_> {
                     )
                     .help(format!("write \"{dotted}\" = …"));
             }
-            self.found.meant(at, "address");
+            self.found.meant(at, "the name");
         }
     }
 
