@@ -45,6 +45,25 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Ask the exporter that runs here whether it is healthy; for a container's health check
     Health,
+    /// Print the JSON Schema of the configuration, for editors and checks
+    Schema,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What to say about the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show the settings that hold in the end and where each comes from; secrets are left out
+    Show {
+        /// Of this target, with each query that runs on it
+        #[arg(long, value_name = "TARGET")]
+        target: Option<String>,
+        /// Of this query, on each target or on the one given
+        #[arg(long, value_name = "QUERY")]
+        query: Option<String>,
+    },
 }
 
 /// How much to log.
@@ -81,6 +100,14 @@ mod tests {
     fn the_definition_is_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn config_show_takes_a_target_and_a_query() {
+        let cli =
+            Cli::try_parse_from(["x", "config", "show", "--target", "t", "--config", "f.toml"]).unwrap();
+        let Some(Command::Config(ConfigCommand::Show { target, query })) = cli.command else { panic!() };
+        assert_eq!((target.as_deref(), query), (Some("t"), None));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{fmt::Display, io, process::ExitCode};
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, ConfigCommand};
 use config::Loaded;
 
 /// A failure while running.
@@ -27,8 +27,15 @@ const OTHER_BLOCKING_THREADS: usize = 64;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command {
+    let done = match &cli.command {
         Some(Command::Health) => health(&cli),
+        Some(Command::Schema) => {
+            say(&mut io::stdout(), format!("{:#}", config::schema()));
+            Ok(())
+        }
+        Some(Command::Config(ConfigCommand::Show { target, query })) => {
+            show(&cli, target.as_deref(), query.as_deref())
+        }
         None if cli.check => check(&cli),
         None => run(&cli),
     };
@@ -61,6 +68,13 @@ fn check(cli: &Cli) -> Result<(), u8> {
         return Err(WRONG);
     }
     say(&mut io::stdout(), format!("{}: {}", cli.config.display(), config.summary()));
+    Ok(())
+}
+
+fn show(cli: &Cli, target: Option<&str>, query: Option<&str>) -> Result<(), u8> {
+    let Loaded { config, warnings: _ } = load(cli)?;
+    let page = config.show(target, query).map_err(|unknown| fail(WRONG, unknown))?;
+    say(&mut io::stdout(), page.trim_end());
     Ok(())
 }
 

@@ -1,22 +1,23 @@
-//! What a group and a target have in common: the account, TLS, labels and the connections' settings.
+//! What `[defaults]`, a group and a target have in common: the account, TLS, labels and the connections' settings.
 
 use std::collections::BTreeMap;
 
-use fleet_collector::target::{Secret, TlsMode};
+use fleet_collector::target::{Secret, SessionSettings, TlsMode};
 
 use super::{
-    field::{At, Entries, Field, Setting, Table, Wrong, good, read, read_with, table},
+    field::{At, Entries, Field, List, Setting, Table, Wrong, good, list, read, read_with, table},
     names,
     pattern::Pattern,
-    raw::{Labels, RawTls},
+    raw::{Labels, RawAccess, RawDefaultsFile, RawTls},
     report::{Findings, Place},
+    session,
 };
 
 /// A label's name and value.
 pub(super) type LabelPair = (At<String>, At<Pattern>);
 
-/// The keys that a group and a target share, checked.
-#[derive(Debug)]
+/// These keys of one level, checked.
+#[derive(Debug, Default)]
 pub(super) struct Access {
     pub(super) user: Setting<String>,
     pub(super) password: Setting<PasswordText>,
@@ -25,20 +26,7 @@ pub(super) struct Access {
     pub(super) labels: Vec<LabelPair>,
     pub(super) database: Setting<String>,
     pub(super) kill: Setting<bool>,
-}
-
-/// The keys that a group and a target share, as written.
-#[derive(Default)]
-pub(super) struct RawAccess {
-    pub(super) user: Option<Field<String>>,
-    pub(super) password: Option<Field<String>>,
-    pub(super) password_file: Option<Field<String>>,
-    pub(super) password_env: Option<Field<String>>,
-    pub(super) tls: Option<Table<RawTls>>,
-    pub(super) max_connections: Option<Field<usize>>,
-    pub(super) labels: Option<Labels>,
-    pub(super) database: Option<Field<String>>,
-    pub(super) kill: Option<Field<bool>>,
+    pub(super) session: Setting<SessionSettings>,
 }
 
 #[derive(Debug, Clone)]
@@ -46,6 +34,8 @@ pub(super) enum PasswordText {
     Inline(Secret),
     File(Pattern),
     Env(Pattern),
+    Command(Vec<At<Pattern>>),
+    DefaultsFile { path: Pattern, section: String },
 }
 
 #[derive(Debug, Clone)]
@@ -63,15 +53,25 @@ impl Access {
             password,
             password_file,
             password_env,
+            password_command,
+            defaults_file,
             tls,
             max_connections,
             labels,
             database,
             kill,
+            session,
         } = raw;
+        let sources = [
+            read_with(found, "password", password, |text| Ok(PasswordText::Inline(Secret::new(text)))),
+            read_with(found, "password_file", password_file, |text| path(text).map(PasswordText::File)),
+            read_with(found, "password_env", password_env, |text| path(text).map(PasswordText::Env)),
+            command(found, password_command),
+            defaults_file_text(found, defaults_file),
+        ];
         Self {
             user: read_with(found, "user", user, not_empty),
-            password: password_text(found, password, password_file, password_env),
+            password: one_password(found, sources),
             tls: tls_text(found, tls),
             max_connections: read_with(found, "max_connections", max_connections, |n| {
                 u16::try_from(n).ok().filter(|n| (1..=100).contains(n)).ok_or_else(|| {
@@ -81,6 +81,7 @@ impl Access {
             labels: label_pairs(found, labels, target_label),
             database: read_with(found, "database", database, not_empty),
             kill: read(found, "kill", kill),
+            session: session::check(found, session),
         }
     }
 
@@ -89,35 +90,82 @@ impl Access {
         let At { at, value } = self.password.as_ref()?;
         matches!(value, Some(PasswordText::Inline(_))).then(|| at.clone())
     }
-
-    /// A target's labels over those of its group.
-    pub(super) fn labels_over(&self, shared: &Self) -> BTreeMap<String, LabelPair> {
-        shared.labels.iter().chain(&self.labels).map(|pair| (pair.0.value.clone(), pair.clone())).collect()
-    }
 }
 
-fn password_text(
-    found: &mut Findings,
-    inline: Option<Field<String>>,
-    file: Option<Field<String>>,
-    env: Option<Field<String>>,
-) -> Setting<PasswordText> {
-    let inline = read_with(found, "password", inline, |text| Ok(PasswordText::Inline(Secret::new(text))));
-    let file = read_with(found, "password_file", file, |text| {
-        Pattern::parse(&not_empty(text)?).map(PasswordText::File)
-    });
-    let env = read_with(found, "password_env", env, |text| {
-        Pattern::parse(&not_empty(text)?).map(PasswordText::Env)
-    });
-    let mut written = [inline, file, env].into_iter().flatten();
+/// The labels of all levels, the strongest given first.
+pub(super) fn merged_labels(levels: &[&Access]) -> BTreeMap<String, LabelPair> {
+    let pairs = levels.iter().rev().flat_map(|level| &level.labels);
+    pairs.map(|pair| (pair.0.value.clone(), pair.clone())).collect()
+}
+
+fn one_password(found: &mut Findings, sources: [Setting<PasswordText>; 5]) -> Setting<PasswordText> {
+    let mut written = sources.into_iter().flatten();
     let first = written.next()?;
     for other in written {
         found
             .error(&other.at, "an account has one password")
             .note(&first.at, "the other is here")
-            .help("keep one of password, password_file and password_env");
+            .help("keep one of password, password_file, password_env, password_command and defaults_file");
     }
     Some(first)
+}
+
+fn path(text: String) -> Result<Pattern, Wrong> {
+    Pattern::parse(&not_empty(text)?)
+}
+
+fn command(found: &mut Findings, command: Option<List<Field<String>>>) -> Setting<PasswordText> {
+    let node = command?;
+    let at = node.at.clone();
+    let help = "write the program and its arguments, each in quotes: password_command = [\"prog\", \"arg\"]";
+    let words = list(found, "password_command", Some(node), help);
+    if words.as_ref().is_some_and(|words| words.value.is_empty()) {
+        found.error(&at, "`password_command` is empty").help(help);
+        return Some(At { at, value: None });
+    }
+    let words: Option<Vec<_>> = words.and_then(|words| {
+        let checked: Vec<_> = words
+            .value
+            .into_iter()
+            .map(|word| {
+                let At { at, value } = word.check_in(found, "password_command")?;
+                if let Ok(value) = Pattern::parse(&value) {
+                    return Some(At { at, value });
+                }
+                refuse_braces(found, &at);
+                None
+            })
+            .collect();
+        checked.into_iter().collect()
+    });
+    Some(At { at, value: words.map(PasswordText::Command) })
+}
+
+/// The word may be a secret, so it is not repeated.
+pub(super) fn refuse_braces(found: &mut Findings, word: &Place) {
+    found
+        .error(word, "a word of `password_command` has braces that mean nothing")
+        .help("{target} and {group} are names; write {{ for a brace");
+}
+
+fn defaults_file_text(found: &mut Findings, file: Option<Table<RawDefaultsFile>>) -> Setting<PasswordText> {
+    let node = file?;
+    let at = node.at.clone();
+    let help = "write defaults_file = { path = \"my.cnf\", section = \"client\" }";
+    let value = table(found, "defaults_file", Some(node), help).and_then(|file| {
+        let At { at, value: RawDefaultsFile { path: file, section } } = file;
+        let file = read_with(found, "path", file, path);
+        if file.is_none() && !found.was_meant(&at, &["path"]) {
+            found.error(&at, "`defaults_file` has no `path`").help(help);
+        }
+        let section = read_with(found, "section", section, not_empty);
+        let section = match section {
+            None => "client".to_owned(),
+            section => good(section)?.value,
+        };
+        Some(PasswordText::DefaultsFile { path: good(file)?.value, section })
+    });
+    Some(At { at, value })
 }
 
 fn tls_text(found: &mut Findings, tls: Option<Table<RawTls>>) -> Setting<TlsText> {
@@ -131,7 +179,6 @@ fn tls_text(found: &mut Findings, tls: Option<Table<RawTls>>) -> Setting<TlsText
 
 fn tls_table(found: &mut Findings, tls: At<RawTls>) -> Option<TlsText> {
     let At { at, value: RawTls { mode, ca, cert, key } } = tls;
-    let path = |text: String| Pattern::parse(&not_empty(text)?);
     let ca = read_with(found, "ca", ca, path);
     let cert = read_with(found, "cert", cert, path);
     let key = read_with(found, "key", key, path);

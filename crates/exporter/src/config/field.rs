@@ -6,10 +6,12 @@ use std::{fmt, marker::PhantomData, time::Duration};
 use serde::{
     Deserialize, Deserializer,
     de::{
-        DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor,
+        DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor,
         value::{MapAccessDeserializer, SeqAccessDeserializer},
     },
 };
+
+use serde_json::json;
 
 use super::report::{Findings, Place};
 
@@ -89,9 +91,19 @@ impl<'de, T: Deserialize<'de>, L: Deserialize<'de>> Deserialize<'de> for Node<T,
 }
 
 /// A place where only a table is right.
-pub(super) type Table<T> = At<Node<T, serde::de::IgnoredAny>>;
+pub(super) type Table<T> = At<Node<T, IgnoredAny>>;
 /// A place where only an array is right.
-pub(super) type List<T> = At<Node<serde::de::IgnoredAny, Vec<T>>>;
+pub(super) type List<T> = At<Node<IgnoredAny, Vec<T>>>;
+
+/// In place of a [`Node`]'s array: no array is right there, but a string is, besides the table.
+#[derive(Debug)]
+pub(super) struct TextToo;
+
+impl<'de> Deserialize<'de> for TextToo {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
 
 /// The table, or an error that says what stands there instead.
 pub(super) fn table<T, L>(
@@ -189,6 +201,34 @@ fn kind(value: &toml::Value) -> &'static str {
 pub(super) trait Value: Sized {
     /// Takes what is written, whatever its type.
     fn from_toml(value: toml::Value) -> Result<Self, Wrong>;
+
+    /// What can be written, as JSON Schema says it.
+    fn shape() -> serde_json::Value;
+}
+
+/// A value that is one of a few words.
+pub(super) trait Word: Copy + 'static {
+    /// The words and what they mean.
+    const WORDS: &[(&str, Self)];
+
+    /// The word that means this.
+    fn word(self) -> &'static str
+    where
+        Self: PartialEq,
+    {
+        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl<T: Word> Value for T {
+    fn from_toml(value: toml::Value) -> Result<Self, Wrong> {
+        choice(value, Self::WORDS)
+    }
+
+    fn shape() -> serde_json::Value {
+        let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| word).collect();
+        json!({ "enum": words })
+    }
 }
 
 /// One value of a key: right, or wrong by itself.
@@ -264,6 +304,10 @@ impl Value for String {
             other => Err(Wrong::kind("a string", &other, "write the text in quotes")),
         }
     }
+
+    fn shape() -> serde_json::Value {
+        json!({ "type": "string" })
+    }
 }
 
 impl Value for bool {
@@ -272,6 +316,10 @@ impl Value for bool {
             toml::Value::Boolean(value) => Ok(value),
             other => Err(Wrong::kind("true or false", &other, "write true or false, without quotes")),
         }
+    }
+
+    fn shape() -> serde_json::Value {
+        json!({ "type": "boolean" })
     }
 }
 
@@ -282,6 +330,10 @@ impl Value for usize {
                 .map_err(|_| Wrong::new(format!("is {n}, which is below zero"), "write a number above zero")),
             other => Err(Wrong::kind("a whole number", &other, "write a number without quotes, such as 100")),
         }
+    }
+
+    fn shape() -> serde_json::Value {
+        json!({ "type": "integer", "minimum": 0 })
     }
 }
 
@@ -306,6 +358,10 @@ impl Value for Duration {
             )
         })
     }
+
+    fn shape() -> serde_json::Value {
+        json!({ "type": "string", "examples": ["500ms", "15s", "1m 30s", "2h"] })
+    }
 }
 
 /// A number as it was written: the place of its text says how; the value says what it is.
@@ -323,10 +379,14 @@ impl Value for Number {
             other => Err(Wrong::kind("a number", &other, "write a number without quotes, such as 1")),
         }
     }
+
+    fn shape() -> serde_json::Value {
+        json!({ "type": "number" })
+    }
 }
 
 /// One of a few words, each of which means a `T`.
-pub(super) fn choice<T: Copy>(value: toml::Value, words: &[(&str, T)]) -> Result<T, Wrong> {
+fn choice<T: Copy>(value: toml::Value, words: &[(&str, T)]) -> Result<T, Wrong> {
     let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
     let all = names.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
     match value {
@@ -351,35 +411,4 @@ pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> O
         .filter(|(likeness, _)| *likeness >= 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, other)| other)
-}
-
-/// The names of a struct's keys, from its own `Deserialize`, so that no second list can drift from it.
-pub(super) fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
-    struct Keys<'a>(&'a mut &'static [&'static str]);
-    impl<'de> Deserializer<'de> for Keys<'_> {
-        type Error = serde::de::value::Error;
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-            Err(Self::Error::custom("not a struct"))
-        }
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: &'static [&'static str],
-            _: V,
-        ) -> Result<V::Value, Self::Error> {
-            *self.0 = fields;
-            Err(Self::Error::custom("its keys are known now"))
-        }
-
-        serde::forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
-            unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
-    }
-    let mut keys: &'static [&'static str] = &[];
-    let stopped = T::deserialize(Keys(&mut keys)).is_err();
-    debug_assert!(stopped && !keys.is_empty(), "keys_of takes structs only");
-    keys
 }

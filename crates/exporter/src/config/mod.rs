@@ -1,25 +1,34 @@
-//! The configuration: from a TOML file to what is true, or to every mistake in it with its place and what to write.
+//! The configuration: from TOML files to what is true, or to every mistake in them with its place and what to write.
 //!
-//! Two stages. First all syntax errors ([`syntax`]), and stop. Then together: unknown keys ([`unknown`]), types and
-//! values (the raw structs of [`raw`], made of [`field`]s), meanings and references ([`targets`], [`queries`],
-//! [`items`]). Nothing here connects, and only [`load`] and [`missing_secrets`] touch the file system.
+//! Two stages. First all syntax errors of all files ([`syntax`], [`files`]), and stop. Then together: unknown keys
+//! ([`unknown`]), types and values (the raw structs of [`raw`], made of [`field`]s), meanings and references
+//! ([`targets`], [`queries`], [`items`]). Nothing here connects or runs a program. Beside the main file it reads what
+//! that names: included files, SQL files, option files; secrets are looked for and not read.
 
 mod access;
 mod address;
 mod field;
+mod files;
+mod glob;
 mod items;
+mod keys;
 mod names;
+mod option_files;
 mod pattern;
 mod queries;
 mod raw;
 mod report;
 mod reserved;
+mod schema;
 mod secrets;
+mod session;
+mod settings;
+mod show;
+mod statements;
 mod syntax;
 mod targets;
 #[cfg(test)]
 mod tests;
-mod timing;
 mod unknown;
 
 use std::{collections::BTreeMap, fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
@@ -29,15 +38,19 @@ use fleet_collector::{
     target::Target,
 };
 use serde::Deserialize as _;
+use toml::Spanned;
 
-use field::{Entries, Field, Wrong, good, read_with, table};
+use access::Access;
+use field::{Entries, Field, Setting, Wrong, good, read_with, table};
+use items::{Items, Parts};
 use raw::{RawDefaults, RawFile, RawLimits, RawServer};
 pub(crate) use report::Report;
-use report::{Findings, Place, Source};
+use report::{Findings, Place, Sources};
 #[cfg(test)]
 pub(crate) use reserved::is_reserved;
+pub(crate) use schema::schema;
 pub(crate) use secrets::missing_secrets;
-use timing::Timing;
+use settings::{Settings, at_most};
 
 /// A whole configuration in which everything is right.
 #[derive(Debug)]
@@ -48,15 +61,21 @@ pub(crate) struct Config {
     pub(crate) max_runs: usize,
     /// Connections being opened at the same time, over all targets.
     pub(crate) max_connects: usize,
-    /// The servers, in the order of the file.
+    /// Bytes of the page at most.
+    pub(crate) max_page_bytes: usize,
+    /// The servers, in the order of the file; those that are paused too.
     pub(crate) targets: Vec<Arc<Target>>,
     /// The queries, in the order of the file.
     pub(crate) queries: Vec<Arc<Query>>,
-    /// Each query on each target that it reaches.
+    /// Each query on each target that it reaches, but for those that are disabled or whose target is paused.
     pub(crate) items: Vec<ItemConfig>,
-    source: Arc<Source>,
+    n_disabled: usize,
+    n_paused: usize,
+    sources: Sources,
     needs: Vec<secrets::Need>,
     inline: Vec<Place>,
+    /// What the settings were made of, to tell where each comes from.
+    parts: Parts,
 }
 
 /// One query on one target, and the settings that won for it.
@@ -74,6 +93,8 @@ pub(crate) struct ItemConfig {
     pub(crate) expire_after: Duration,
     /// What a failed run does to that result.
     pub(crate) on_failure: OnFailure,
+    /// How large an answer may be.
+    pub(crate) limits: ResultLimits,
 }
 
 /// What a failed run does to the last good result.
@@ -94,13 +115,13 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Report,
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file and those that it includes.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
     let Loaded { config, warnings } = parse(path, &text)?;
-    let mut found = Findings::new(Arc::clone(&config.source));
-    secrets::check_files(path, &config, &mut found);
+    let mut found = Findings::new(config.sources.clone());
+    secrets::check_files(&config, &mut found);
     let failed = found.has_errors();
     let warnings = warnings.and(found.into_report());
     if failed { Err(warnings) } else { Ok(Loaded { config, warnings }) }
@@ -108,8 +129,20 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
 
 /// Checks the text of a file; the path gives its name and the folder that relative paths start from.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Loaded, Report> {
-    let (source, tree) = syntax::parse(path.display().to_string(), text)?;
-    let mut found = Findings::new(Arc::clone(&source));
+    let mut found = Findings::default();
+    let tree = syntax::parse(&mut found, path, text);
+    let included = files::included(&mut found, path, tree.get_ref());
+    let trees: Vec<_> =
+        included.iter().map(|file| syntax::parse(&mut found, &file.path, &file.text)).collect();
+    if found.has_errors() {
+        return Err(found.into_report());
+    }
+    let at = tree.span();
+    let mut tree = tree.into_inner();
+    for other in trees {
+        files::merge(&mut found, &mut tree, other.into_inner());
+    }
+    let tree = Spanned::new(at, tree);
     unknown::find(&tree, &mut found);
     let raw = match RawFile::deserialize(toml::de::Deserializer::from(tree)) {
         Ok(raw) => raw,
@@ -118,7 +151,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Loaded, Report> {
             return Err(found.into_report());
         }
     };
-    let config = check(&mut found, raw, path.parent().unwrap_or(Path::new("")));
+    let config = check(&mut found, raw);
     match config {
         Some(config) if !found.has_errors() => Ok(Loaded { config, warnings: found.into_report() }),
         _ => Err(found.into_report()),
@@ -128,17 +161,18 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Loaded, Report> {
 impl Config {
     /// One line on what the configuration amounts to.
     pub(crate) fn summary(&self) -> String {
-        let mut busiest: BTreeMap<&str, f64> = BTreeMap::new();
+        let mut busiest: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
         let mut all = 0.0;
         for item in &self.items {
             let rate = item.interval.as_secs_f64().recip();
             all += rate;
-            *busiest.entry(&item.target.name).or_default() += rate;
+            let (sum, connections) = busiest.entry(&item.target.name).or_default();
+            *sum += rate;
+            *connections = usize::from(item.target.max_connections);
         }
-        let busiest = busiest.into_values().fold(0.0, f64::max);
-        let connections: usize = self.targets.iter().map(|target| usize::from(target.max_connections)).sum();
-        let series =
-            self.items.iter().fold(0_usize, |sum, item| sum.saturating_add(item.query.limits.series));
+        let connections: usize = busiest.values().map(|(_, connections)| connections).sum();
+        let busiest = busiest.into_values().map(|(rate, _)| rate).fold(0.0, f64::max);
+        let series = self.items.iter().fold(0_usize, |sum, item| sum.saturating_add(item.limits.series));
         let mut line = String::new();
         for (n, what) in [
             (self.targets.len(), ("target", "targets")),
@@ -153,6 +187,14 @@ impl Config {
             rate(all),
             rate(busiest)
         );
+        let more = |n| format!("{n} more {}", if n == 1 { "item" } else { "items" });
+        let n_paused = self.parts.fleet.members.iter().filter(|member| member.paused).count();
+        if n_paused > 0 {
+            let _ = write!(line, "; paused: {n_paused} of the targets, with {}", more(self.n_paused));
+        }
+        if self.n_disabled > 0 {
+            let _ = write!(line, "; disabled: {}", more(self.n_disabled));
+        }
         line
     }
 }
@@ -162,8 +204,12 @@ fn rate(rate: f64) -> String {
     if rate < 0.095 { format!("{rate:.4}") } else { format!("{rate:.1}") }
 }
 
-fn check(found: &mut Findings, raw: RawFile, folder: &Path) -> Option<Config> {
-    let RawFile { server, defaults, limits, groups, queries } = raw;
+fn check(found: &mut Findings, raw: RawFile) -> Option<Config> {
+    let RawFile { include, server, defaults, limits, groups, queries } = raw;
+    let include = field::list(found, "include", include, "write include = [\"conf.d/*.toml\"]");
+    for path in include.map(|include| include.value).unwrap_or_default() {
+        path.check_in(found, "include");
+    }
     let server = table(found, "server", server, "write [server] on a line of its own, its keys below");
     let listen = listen(found, server.map(|server| server.value).unwrap_or_default());
     let defaults =
@@ -178,19 +224,23 @@ fn check(found: &mut Findings, raw: RawFile, folder: &Path) -> Option<Config> {
     let queries = queries.map_or(Entries(Vec::new()), |queries| queries.value);
 
     let target_label = defaults.target_label.as_deref().filter(|label| !label.is_empty());
-    let common = targets::Common { folder, target_label, database: defaults.database.as_deref() };
-    let fleet = targets::check(found, groups, &common);
-    let common =
-        queries::Common { namespace: &defaults.namespace, limits: limits.result, groups: &fleet.groups };
+    let fleet = targets::check(found, groups, defaults.access, target_label);
+    let common = queries::Common {
+        namespace: &defaults.namespace,
+        defaults: &defaults.settings,
+        limits: &limits.result,
+        groups: &fleet.groups,
+    };
     let queries = queries::check(found, queries, &common);
-    let items = items::check(found, &fleet, &queries, &defaults.timing, target_label);
+    let parts = Parts { fleet, queries, defaults: defaults.settings, limits: limits.result };
+    let Items { list: items, n_disabled, n_paused } = parts.items(found, target_label);
 
-    if let (None, Some(at), n @ 2..) = (target_label, &defaults.target_label_at, fleet.members.len()) {
+    if let (None, Some(at), n @ 2..) = (target_label, &defaults.target_label_at, parts.fleet.members.len()) {
         found
             .error(at, format!("`target_label` is empty, but there are {n} targets"))
             .help("their series would be the same: write target_label = \"target\", or leave it away");
     }
-    if !found.has_errors() && items.is_empty() {
+    if !found.has_errors() && items.len() + n_disabled + n_paused == 0 {
         let (message, help) = match wrote {
             (false, _) => ("there are no groups", "write [groups.NAME] with user and targets"),
             (_, false) => ("there are no queries", "write [queries.NAME] with sql and metrics"),
@@ -198,17 +248,21 @@ fn check(found: &mut Findings, raw: RawFile, folder: &Path) -> Option<Config> {
         };
         found.error_of_file(message).help(help);
     }
-    let targets::Fleet { groups: _, members, needs, inline } = fleet;
+    let targets: Vec<_> = parts.fleet.members.iter().map(|member| Arc::clone(&member.target)).collect();
     Some(Config {
         listen: listen?,
         max_runs: limits.max_runs,
-        max_connects: limits.max_connects.unwrap_or_else(|| (members.len() / 16).max(32)),
-        targets: members.into_iter().map(|member| member.target).collect(),
-        queries: queries.into_iter().filter_map(|query| query.query).collect(),
+        max_connects: limits.max_connects.unwrap_or_else(|| (targets.len() / 16).max(32)),
+        max_page_bytes: limits.max_page_bytes,
+        targets,
+        queries: parts.queries.iter().filter_map(|query| query.query.clone()).collect(),
         items,
-        source: Arc::clone(found.source()),
-        needs,
-        inline,
+        n_disabled,
+        n_paused,
+        sources: found.sources.clone(),
+        needs: parts.fleet.needs.clone(),
+        inline: parts.fleet.inline.clone(),
+        parts,
     })
 }
 
@@ -232,27 +286,27 @@ struct Defaults {
     namespace: String,
     target_label: Option<String>,
     target_label_at: Option<Place>,
-    database: Option<String>,
-    timing: Timing,
+    access: Access,
+    settings: Settings,
 }
 
 impl Defaults {
     fn check(found: &mut Findings, raw: RawDefaults) -> Self {
-        let RawDefaults { namespace, target_label, database, interval, timeout, expire_after, on_failure } =
-            raw;
+        let RawDefaults { access, settings, namespace, target_label } = raw;
         let namespace = read_with(found, "namespace", namespace, queries::namespace_rule);
         let target_label = read_with(found, "target_label", target_label, |label| {
             if label.is_empty() { Ok(label) } else { names::label(&label).map(|()| label) }
         });
         let target_label_at = target_label.as_ref().map(|label| label.at.clone());
-        let database = field::read(found, "database", database);
+        let target_label = good(target_label).map_or_else(|| "target".to_owned(), |label| label.value);
+        let own_label = Some(target_label.as_str()).filter(|label| !label.is_empty());
         Self {
             namespace: good(namespace)
                 .map_or_else(|| "query_exporter".to_owned(), |namespace| namespace.value),
-            target_label: good(target_label).map_or(Some("target".to_owned()), |label| Some(label.value)),
+            access: Access::check(found, access, own_label),
+            settings: Settings::check(found, settings, None),
+            target_label: Some(target_label),
             target_label_at,
-            database: good(database).map(|database| database.value),
-            timing: Timing::check(found, interval, timeout, expire_after, on_failure),
         }
     }
 }
@@ -261,34 +315,22 @@ impl Defaults {
 struct Limits {
     max_runs: usize,
     max_connects: Option<usize>,
-    result: ResultLimits,
+    max_page_bytes: usize,
+    result: Settings,
 }
 
 impl Limits {
     fn check(found: &mut Findings, raw: RawLimits) -> Self {
-        let RawLimits { max_runs, max_connects, max_rows, max_series, max_label_bytes, max_result_bytes } =
-            raw;
+        let RawLimits { result, max_runs, max_connects, max_page_bytes } = raw;
         let mut limit = |key: &str, most: usize, field: Option<Field<usize>>| {
-            let setting = read_with(found, key, field, |n| match n {
-                0 => Err(Wrong::new("is 0, which leaves nothing", "write at least 1")),
-                n if n > most => {
-                    Err(Wrong::new(format!("is {n}, which is too large"), format!("write at most {most}")))
-                }
-                n => Ok(n),
-            });
+            let setting: Setting<usize> = read_with(found, key, field, at_most(most));
             good(setting).map(|n| n.value)
         };
-        let usual = ResultLimits::default();
         Self {
             max_runs: limit("max_runs", 100_000, max_runs).unwrap_or(256),
             max_connects: limit("max_connects", 100_000, max_connects),
-            result: ResultLimits {
-                rows: limit("max_rows", 10_000_000, max_rows).unwrap_or(usual.rows),
-                series: limit("max_series", 10_000_000, max_series).unwrap_or(usual.series),
-                label_bytes: limit("max_label_bytes", 1 << 20, max_label_bytes).unwrap_or(usual.label_bytes),
-                result_bytes: limit("max_result_bytes", 1 << 30, max_result_bytes)
-                    .unwrap_or(usual.result_bytes),
-            },
+            max_page_bytes: limit("max_page_bytes", 16 << 30, max_page_bytes).unwrap_or(256 << 20),
+            result: Settings::check_limits(found, result),
         }
     }
 }
@@ -315,8 +357,8 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Report {
 }
 
 fn whole_file(path: &Path, message: String, help: &str) -> Report {
-    let source = Arc::new(Source::new(path.display().to_string(), String::new(), Vec::new()));
-    let mut found = Findings::new(source);
+    let mut found = Findings::default();
+    found.sources.add(path, "", Vec::new());
     found.error_of_file(message).help(help);
     found.into_report()
 }

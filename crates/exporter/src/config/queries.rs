@@ -1,10 +1,10 @@
 //! Queries: the statement, the families that its rows feed, and the groups that it reaches.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use fleet_collector::{
-    query::{Family, Kind, Metric, Query, ResultLimits, ValueSource},
-    statement::Statement,
+    query::{Family, Kind, Metric, Query, ValueSource},
+    statement::Calls,
 };
 
 use super::{
@@ -14,21 +14,26 @@ use super::{
     },
     names,
     raw::{RawMetric, RawMetricNode, RawQuery},
-    report::{Findings, Place, Source},
+    report::{Findings, Place},
     reserved,
+    settings::{Layers, Settings},
+    statements::{self, Statements},
     targets::Group,
-    timing::Timing,
 };
 
 /// A query as far as items are concerned.
 #[derive(Debug)]
 pub(super) struct CheckedQuery {
-    pub(super) name: String,
+    pub(super) name: At<String>,
     /// None if something in it was wrong.
     pub(super) query: Option<Arc<Query>>,
     /// The indexes of the groups that it reaches.
     pub(super) groups: Vec<usize>,
-    pub(super) timing: Timing,
+    /// Labels that a target must have.
+    pub(super) where_labels: Vec<(At<String>, At<String>)>,
+    /// Names or patterns, one of which a target's name must fit; all names if there are none.
+    pub(super) targets: Vec<At<String>>,
+    pub(super) settings: Settings,
     /// The labels that each metric takes from columns and constants, with their places.
     pub(super) labels: Vec<At<String>>,
 }
@@ -37,7 +42,8 @@ pub(super) struct CheckedQuery {
 #[derive(Debug)]
 pub(super) struct Common<'a> {
     pub(super) namespace: &'a str,
-    pub(super) limits: ResultLimits,
+    pub(super) defaults: &'a Settings,
+    pub(super) limits: &'a Settings,
     pub(super) groups: &'a [Group],
 }
 
@@ -83,20 +89,63 @@ impl Checker<'_> {
         let key = format!("queries.{}", name.value);
         let At { at, value } =
             table(self.found, &key, Some(node), "write [queries.NAME] and its keys below")?;
-        let RawQuery { groups, sql, namespace, interval, timeout, expire_after, on_failure, metrics } = value;
-        let timing = Timing::check(self.found, interval, timeout, expire_after, on_failure);
+        let RawQuery {
+            settings,
+            statement,
+            groups,
+            where_labels,
+            targets,
+            enabled,
+            variants,
+            allow_call,
+            namespace,
+            metrics,
+        } = value;
+        let settings = Settings::check(self.found, settings, enabled);
         let namespace = read_with(self.found, "namespace", namespace, namespace_rule);
         self.namespace =
             good(namespace).map_or_else(|| self.common.namespace.to_owned(), |namespace| namespace.value);
         let groups = self.groups(groups);
-        let statement = self.statement(name, &at, sql);
+        let where_labels = self.where_labels(where_labels);
+        let targets = self.targets(targets);
+        let allow_call = good(read(self.found, "allow_call", allow_call)).is_some_and(|allow| allow.value);
+        let calls = if allow_call { Calls::Allowed } else { Calls::Refused };
+        let statements = statements::check(self.found, name, &at, statement, variants, calls);
         let mut labels = Vec::new();
         let metrics = self.metrics(name, &at, metrics, &mut labels);
-        let query = statement.zip(metrics).map(|(statement, metrics)| {
-            let limits = self.common.limits;
-            Arc::new(Query { name: name.value.as_str().into(), statement, metrics, limits })
+        let levels = Layers([
+            None,
+            None,
+            Some(&settings),
+            None,
+            None,
+            Some(self.common.defaults),
+            Some(self.common.limits),
+        ]);
+        let query = statements.zip(metrics).map(|(Statements { own, variants }, metrics)| {
+            let name = name.value.as_str().into();
+            Arc::new(Query { name, statement: own, variants, metrics, limits: levels.limits() })
         });
-        Some(CheckedQuery { name: name.value.clone(), query, groups, timing, labels })
+        Some(CheckedQuery { name: name.clone(), query, groups, where_labels, targets, settings, labels })
+    }
+
+    fn where_labels(&mut self, labels: Option<super::raw::Labels>) -> Vec<(At<String>, At<String>)> {
+        let labels = table(self.found, "where", labels, "write pairs: where = { role = \"replica\" }");
+        let Some(At { value: Entries(labels), .. }) = labels else { return Vec::new() };
+        let pairs = labels.into_iter().filter_map(|(label, value)| {
+            let value = good(Some(value.check(self.found, &label.value)))?;
+            Some((label, value))
+        });
+        pairs.collect()
+    }
+
+    fn targets(&mut self, targets: Option<List<Field<String>>>) -> Vec<At<String>> {
+        let help = "write targets = [\"orders-*\"], or leave it away to reach all targets";
+        let Some(At { at, value }) = list(self.found, "targets", targets, help) else { return Vec::new() };
+        if value.is_empty() {
+            self.found.error(&at, "`targets` is empty: the query reaches nothing").help(help);
+        }
+        value.into_iter().filter_map(|name| name.check_in(self.found, "targets")).collect()
     }
 
     fn groups(&mut self, groups: Option<List<Field<String>>>) -> Vec<usize> {
@@ -125,35 +174,6 @@ impl Checker<'_> {
             }
         }
         reached
-    }
-
-    fn statement(
-        &mut self,
-        name: &At<String>,
-        table_at: &Place,
-        sql: Option<Field<String>>,
-    ) -> Option<Statement> {
-        let Some(sql) = read(self.found, "sql", sql) else {
-            if !self.found.was_meant(table_at, &["sql"]) {
-                self.found
-                    .error(&name.at, format!("query `{}` has no `sql`", name.value))
-                    .help("write sql = \"select …\", or ''' … ''' around several lines");
-            }
-            return None;
-        };
-        let At { at, value } = good(Some(sql))?;
-        if value.trim().is_empty() {
-            self.found.error(&at, "`sql` is empty").help("write a statement that reads, such as select …");
-            return None;
-        }
-        match Statement::check(&value) {
-            Ok(statement) => Some(statement),
-            Err(refusal) => {
-                let at = inside(self.found.source(), &at, &value, &refusal.at);
-                self.found.error(&at, refusal.message).help(refusal.help);
-                None
-            }
-        }
     }
 
     fn metrics(
@@ -371,7 +391,7 @@ impl Checker<'_> {
             }
             (None, number) => {
                 let At { at, value } = good(number)?;
-                Some(ValueSource::Static(as_on_the_page(value, &self.found.source().text()[at])))
+                Some(ValueSource::Static(as_on_the_page(value, self.found.sources.text(&at))))
             }
         }
     }
@@ -401,60 +421,9 @@ fn as_on_the_page(number: Number, written: &str) -> String {
     }
 }
 
-/// The place of a part of a string inside the literal that was written. Where escapes make it uncertain, the whole
-/// literal.
-fn inside(source: &Source, literal: &Place, value: &str, part: &Range<usize>) -> Place {
-    let written = &source.text()[literal.clone()];
-    // Without escapes the value stands in the literal as it is, after the quotes and, in a string of several lines,
-    // one line end.
-    let start = ["\"\"\"\r\n", "\"\"\"\n", "\"\"\"", "'''\r\n", "'''\n", "'''", "\"", "'"]
-        .iter()
-        .find(|open| written.starts_with(**open))
-        .map_or(0, |open| open.len());
-    if written.get(start..start + value.len()) == Some(value) && part.end <= value.len() {
-        let offset = literal.start + start;
-        offset + part.start..offset + part.end
-    } else {
-        literal.clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Looks for WHERE in the SQL of a literal and shows the line and carets that a message would have.
-    #[track_caller]
-    fn check(literal: &str, expected: &str) {
-        let text = format!("sql = {literal}\n");
-        let table: toml::Table = toml::from_str(&text).unwrap();
-        let value = table["sql"].as_str().unwrap();
-        let at = value.find("WHERE").unwrap();
-        let source = Arc::new(Source::new("f.toml".into(), text.clone(), Vec::new()));
-        let place = inside(&source, &(6..6 + literal.len()), value, &(at..at + 5));
-        let mut found = Findings::new(source);
-        found.error(&place, "here");
-        let report = found.into_report().to_string();
-        let lines: Vec<_> = report.lines().take(3).collect();
-        assert_eq!(lines.join("\n"), expected);
-    }
-
-    #[test]
-    fn a_part_of_the_sql_is_found_inside_its_literal() {
-        check("\"a WHERE b\"", "f.toml:1:10: error: here\n    sql = \"a WHERE b\"\n             ^^^^^");
-        check("'a WHERE b'", "f.toml:1:10: error: here\n    sql = 'a WHERE b'\n             ^^^^^");
-        check("'''\na\n  WHERE b'''", "f.toml:3:3: error: here\n      WHERE b'''\n      ^^^^^");
-        check("\"\"\"\r\na\r\n\tWHERE\"\"\"", "f.toml:3:2: error: here\n        WHERE\"\"\"\n        ^^^^^");
-        check(
-            "'''数 WHERE b'''",
-            "f.toml:1:12: error: here\n    sql = '''数 WHERE b'''\n                ^^^^^",
-        );
-    }
-
-    #[test]
-    fn escapes_make_the_place_the_whole_literal() {
-        check("\"\\ta WHERE\"", "f.toml:1:7: error: here\n    sql = \"\\ta WHERE\"\n          ^^^^^^^^^^^");
-    }
 
     #[test]
     fn a_number_keeps_its_digits() {

@@ -1,42 +1,56 @@
-//! What is wrong in a configuration file and how it is shown: the place, the line, a caret, and what to write.
+//! What is wrong in the configuration and how it is shown: the place, the line, a caret, and what to write.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use unicode_width::UnicodeWidthStr;
 
-/// A place in the file: a range of bytes.
+/// A place: a range of bytes, counted through all files, one behind the other, in the order in which they were read.
 pub(super) type Place = Range<usize>;
 
-/// The file that was read. Its `Debug` is its name alone, since the text may hold a password.
+/// A file that was read. Its `Debug` is its name alone, since the text may hold a password.
 pub(super) struct Source {
     name: String,
+    /// What relative paths in it are relative to.
+    folder: PathBuf,
     text: String,
+    /// Where its first byte is counted.
+    base: usize,
+    /// Where its lines begin.
+    lines: Vec<usize>,
     /// What is never shown, sorted and apart from each other.
     masked: Vec<Place>,
 }
 
 impl Source {
-    pub(super) fn new(name: String, text: String, masked: Vec<Place>) -> Self {
-        Self { name, text, masked: joined(masked) }
-    }
-
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
     /// The line around a byte, without its end.
     fn line(&self, at: usize) -> Place {
-        let start = self.text[..at].rfind('\n').map_or(0, |i| i + 1);
-        let end = self.text[at..].find('\n').map_or(self.text.len(), |i| at + i);
-        start..start + self.text[start..end].trim_end_matches('\r').len()
+        let n = self.line_number(at);
+        let start = self.lines[n - 1];
+        let end = self.lines.get(n).map_or(self.text.len() + 1, |next| *next) - 1;
+        let length = self.text[start..end].trim_end_matches('\r').len();
+        self.base + start..self.base + start + length
+    }
+
+    /// The number of the line around a byte, counted from 1.
+    fn line_number(&self, at: usize) -> usize {
+        self.lines.partition_point(|start| *start <= at - self.base)
+    }
+
+    fn slice(&self, place: &Place) -> &str {
+        &self.text[place.start - self.base..place.end - self.base]
     }
 
     /// `file:line:column` of a byte, lines and characters counted from 1.
     fn position(&self, at: usize) -> String {
-        let line = self.line(at);
-        let number = self.text[..line.start].matches('\n').count() + 1;
-        let column = self.text[line.start..at.max(line.start)].chars().count() + 1;
-        format!("{}:{number}:{column}", self.name)
+        let start = self.line(at).start;
+        let column = self.slice(&(start..at)).chars().count() + 1;
+        format!("{}:{}:{column}", self.name, self.line_number(at))
     }
 
     /// The line of a place as it may be shown, and the carets below it. A place of several lines is marked to the
@@ -44,7 +58,7 @@ impl Source {
     fn excerpt(&self, place: &Place) -> (String, String) {
         let line = self.line(place.start);
         let (mut shown, mut before, mut through) = (String::new(), 0, 0);
-        for (i, c) in self.text[line.clone()].char_indices() {
+        for (i, c) in self.slice(&line).char_indices() {
             let at = line.start + i;
             match self.masked.iter().find(|m| m.contains(&at)) {
                 // Every mask is as long as the next: the length of a password is nobody's business either.
@@ -68,6 +82,63 @@ impl Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Source").field(&self.name).finish()
+    }
+}
+
+/// All files that were read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sources(Arc<Vec<Arc<Source>>>);
+
+impl Sources {
+    /// Where the first byte of the next file will be counted: one behind the end of the last, which is a place too.
+    pub(super) fn next_base(&self) -> usize {
+        self.0.last().map_or(0, |last| last.base + last.text.len() + 1)
+    }
+
+    /// Takes a file in. `masked` is counted as if it were the only one.
+    pub(super) fn add(&mut self, path: &Path, text: &str, masked: Vec<Place>) {
+        let base = self.next_base();
+        let masked = masked.into_iter().map(|place| base + place.start..base + place.end).collect();
+        Arc::make_mut(&mut self.0).push(Arc::new(Source {
+            name: path.display().to_string(),
+            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+            text: text.to_owned(),
+            base,
+            lines: std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect(),
+            masked: joined(masked),
+        }));
+    }
+
+    fn of(&self, place: &Place) -> &Arc<Source> {
+        let n = self.0.partition_point(|source| source.base <= place.start);
+        &self.0[n.saturating_sub(1)]
+    }
+
+    /// The text of a place.
+    pub(super) fn text(&self, place: &Place) -> &str {
+        self.of(place).slice(place)
+    }
+
+    /// The text of the place's file before it.
+    pub(super) fn before(&self, place: &Place) -> &str {
+        let source = self.of(place);
+        source.slice(&(source.base..place.start))
+    }
+
+    /// A path as it is meant in the file of a place.
+    pub(super) fn path(&self, place: &Place, path: &str) -> PathBuf {
+        self.of(place).folder.join(path)
+    }
+
+    /// `file:line` of a place.
+    pub(super) fn line(&self, place: &Place) -> String {
+        let source = self.of(place);
+        format!("{}:{}", source.name, source.line_number(place.start))
+    }
+
+    /// The name of a place's file.
+    pub(super) fn name(&self, place: &Place) -> &str {
+        &self.of(place).name
     }
 }
 
@@ -114,8 +185,8 @@ impl fmt::Display for Severity {
 /// One thing that is wrong. Its `Display` is `file:line:column: error: message`, the line, a caret, and `help:`.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
-    source: Arc<Source>,
-    /// None for the file as a whole.
+    sources: Sources,
+    /// None for the main file as a whole.
     at: Option<Place>,
     severity: Severity,
     message: String,
@@ -124,8 +195,8 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(source: &Arc<Source>, at: Option<Place>, severity: Severity, message: String) -> Self {
-        Self { source: Arc::clone(source), at, severity, message, notes: Vec::new(), help: None }
+    fn new(sources: &Sources, at: Option<Place>, severity: Severity, message: String) -> Self {
+        Self { sources: sources.clone(), at, severity, message, notes: Vec::new(), help: None }
     }
 
     /// Says what to write instead.
@@ -149,8 +220,8 @@ impl Problem {
     /// `file:line:column`, or the file alone.
     fn position(&self) -> String {
         match &self.at {
-            Some(at) => self.source.position(at.start),
-            None => self.source.name.clone(),
+            Some(at) => self.sources.of(at).position(at.start),
+            None => self.sources.0.first().map_or_else(String::new, |main| main.name.clone()),
         }
     }
 }
@@ -159,11 +230,12 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}: {}", self.position(), self.severity, one_line(&self.message))?;
         if let Some(at) = &self.at {
-            excerpt(f, &self.source, at)?;
+            excerpt(f, self.sources.of(at), at)?;
         }
         for (at, note) in &self.notes {
-            writeln!(f, "{}: note: {}", self.source.position(at.start), one_line(note))?;
-            excerpt(f, &self.source, at)?;
+            let source = self.sources.of(at);
+            writeln!(f, "{}: note: {}", source.position(at.start), one_line(note))?;
+            excerpt(f, source, at)?;
         }
         if let Some(help) = &self.help {
             writeln!(f, "help: {}", one_line(help))?;
@@ -183,7 +255,7 @@ fn one_line(text: &str) -> String {
     text.chars().map(visible).collect()
 }
 
-/// Every problem of one reading, in the order of the file.
+/// Every problem of one reading, in the order of the files.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Report {
     problems: Vec<Problem>,
@@ -191,10 +263,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(super) fn new(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by(|a, b| {
-            let key = |p: &Problem| (p.at.as_ref().map(|at| at.start), p.severity == Severity::Warning);
-            a.source.name.cmp(&b.source.name).then_with(|| key(a).cmp(&key(b)))
-        });
+        problems.sort_by_key(|p| (p.at.as_ref().map(|at| at.start), p.severity == Severity::Warning));
         Self { problems }
     }
 
@@ -203,12 +272,12 @@ impl Report {
         self.problems.is_empty()
     }
 
-    /// The problems, in the order of the file.
+    /// The problems, in the order of the files.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter()
     }
 
-    /// The problems of both, in the order of the file.
+    /// The problems of both, in the order of the files.
     #[must_use]
     pub(crate) fn and(self, other: Self) -> Self {
         Self::new(self.problems.into_iter().chain(other.problems).collect())
@@ -238,22 +307,21 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// The problems found so far, while a file is checked.
-#[derive(Debug)]
+/// The files read and the problems found so far.
+#[derive(Debug, Default)]
 pub(super) struct Findings {
-    source: Arc<Source>,
+    pub(super) sources: Sources,
     problems: Vec<Problem>,
+    n_errors: usize,
     /// Keys that were probably meant by an unknown one, by the start of their table: they are not missing too.
     meant: Vec<(usize, &'static str)>,
+    /// Where errors begin.
+    error_starts: BTreeSet<usize>,
 }
 
 impl Findings {
-    pub(super) fn new(source: Arc<Source>) -> Self {
-        Self { source, problems: Vec::new(), meant: Vec::new() }
-    }
-
-    pub(super) fn source(&self) -> &Arc<Source> {
-        &self.source
+    pub(super) fn new(sources: Sources) -> Self {
+        Self { sources, ..Self::default() }
     }
 
     pub(super) fn error(&mut self, at: &Place, message: impl Into<String>) -> &mut Problem {
@@ -270,7 +338,11 @@ impl Findings {
     }
 
     fn push(&mut self, at: Option<Place>, severity: Severity, message: String) -> &mut Problem {
-        self.problems.push(Problem::new(&self.source, at, severity, message));
+        if severity == Severity::Error {
+            self.n_errors += 1;
+            self.error_starts.extend(at.as_ref().map(|at| at.start));
+        }
+        self.problems.push(Problem::new(&self.sources, at, severity, message));
         self.problems.last_mut().expect("one was pushed in the line above")
     }
 
@@ -286,13 +358,11 @@ impl Findings {
 
     /// Whether an error begins at this place.
     pub(super) fn has_error_at(&self, at: &Place) -> bool {
-        self.problems.iter().any(|p| {
-            p.severity == Severity::Error && p.at.as_ref().is_some_and(|place| place.start == at.start)
-        })
+        self.error_starts.contains(&at.start)
     }
 
     pub(super) fn has_errors(&self) -> bool {
-        self.problems.iter().any(|p| p.severity == Severity::Error)
+        self.n_errors > 0
     }
 
     pub(super) fn into_report(self) -> Report {

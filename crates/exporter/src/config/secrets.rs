@@ -28,6 +28,9 @@ pub(super) enum Needed {
     Certificate(PathBuf),
     Key(PathBuf),
     Variable(String),
+    DefaultsFile(PathBuf),
+    /// The program of a command, which is looked for and never run.
+    Program(String),
 }
 
 impl Needed {
@@ -40,6 +43,17 @@ impl Needed {
                         "set it in the environment of the exporter",
                     )
                 });
+            }
+            Self::Program(name) => {
+                return (!is_there(name)).then(|| {
+                    (
+                        format!("the program {name} of `password_command` cannot be found"),
+                        "install it, or write its whole path",
+                    )
+                });
+            }
+            Self::DefaultsFile(path) => {
+                ("defaults", path, "it is an option file such as my.cnf, readable by the exporter's user")
             }
             Self::Password(path) => {
                 ("password", path, "it holds the password alone, readable by the exporter's user")
@@ -61,10 +75,19 @@ fn readable(path: &Path) -> io::Result<()> {
     if file.metadata()?.is_dir() { Err(io::Error::other("it is a directory")) } else { Ok(()) }
 }
 
+/// Whether a program is a file, by its path or in one of the folders of PATH.
+fn is_there(program: &str) -> bool {
+    if program.contains('/') {
+        return Path::new(program).is_file();
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join(program).is_file())
+}
+
 /// Secret, CA and certificate files and variables that cannot be read now. `--check` fails with them, a start says so
 /// and carries on. One problem for each setting, however many targets it serves.
 pub(crate) fn missing_secrets(config: &Config) -> Report {
-    let mut found = Findings::new(config.source.clone());
+    let mut found = Findings::new(config.sources.clone());
     let needs: BTreeSet<(usize, &Needed)> =
         config.needs.iter().map(|need| (need.at.start, &need.what)).collect();
     let mut missing: Vec<(usize, String, &str, usize)> = Vec::new();
@@ -84,7 +107,7 @@ pub(crate) fn missing_secrets(config: &Config) -> Report {
 }
 
 /// What only the file system can tell at once: a CA file without a certificate, and a password that others may read.
-pub(super) fn check_files(path: &Path, config: &Config, found: &mut Findings) {
+pub(super) fn check_files(config: &Config, found: &mut Findings) {
     let mut seen = BTreeSet::new();
     for Need { at, what } in &config.needs {
         if let Needed::Ca(ca) = what
@@ -97,13 +120,18 @@ pub(super) fn check_files(path: &Path, config: &Config, found: &mut Findings) {
                 .help("a PEM file has lines -----BEGIN CERTIFICATE-----");
         }
     }
-    if let Some(at) = config.inline.first()
-        && let Some(mode) = mode_if_readable_by_others(path)
-    {
-        let name = path.file_name().map_or_else(OsString::new, OsString::from);
-        found
-            .warn(at, format!("others may read this password: the file's mode is {mode:04o}"))
-            .help(format!("run chmod 600 {}, or use password_file", name.display()));
+    let mut files = BTreeSet::new();
+    for at in &config.inline {
+        let path = Path::new(found.sources.name(at));
+        if !files.insert(path.to_owned()) {
+            continue;
+        }
+        if let Some(mode) = mode_if_readable_by_others(path) {
+            let name = path.file_name().map_or_else(OsString::new, OsString::from);
+            found
+                .warn(at, format!("others may read this password: the file's mode is {mode:04o}"))
+                .help(format!("run chmod 600 {}, or use password_file", name.display()));
+        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! The first stage: text to a TOML tree, or every syntax error. It also decides what may never be shown.
 
-use std::sync::Arc;
+use std::path::Path;
 
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use super::report::{Findings, Place, Report, Source};
+use super::report::{Findings, Place};
 
-/// Parses the text. With any syntax error nothing else is looked at: the tree has holes then.
-pub(super) fn parse(name: String, text: &str) -> Result<(Arc<Source>, Spanned<DeTable<'_>>), Report> {
+/// Parses the text of a file and reports its syntax errors. With any of them the tree has holes.
+pub(super) fn parse<'t>(found: &mut Findings, path: &Path, text: &'t str) -> Spanned<DeTable<'t>> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     let mut masked = Vec::new();
     mask_table(tree.get_ref(), false, &mut masked);
@@ -18,22 +18,49 @@ pub(super) fn parse(name: String, text: &str) -> Result<(Arc<Source>, Spanned<De
         // The tree cannot be trusted to hold every password.
         mask_lines(text, &mut masked);
     }
-    let source = Arc::new(Source::new(name, text.to_owned(), masked));
-    let mut found = Findings::new(Arc::clone(&source));
+    let base = found.sources.next_base();
+    found.sources.add(path, text, masked);
     let mut last_line = None;
     for error in errors {
         let at = error.span().unwrap_or(text.len()..text.len());
         // A parser that lost its way says more about the same line; only the first of it helps.
         let line = text[..at.start].matches('\n').count();
         if last_line.replace(line) != Some(line) {
-            let problem = found.error(&at, error.message());
+            let problem = found.error(&(base + at.start..base + at.end), error.message());
             if let Some(help) = help_for(error.message(), text, &at) {
                 problem.help(help);
             }
         }
     }
-    refuse_useless(tree.get_ref(), &mut found);
-    if found.has_errors() { Err(found.into_report()) } else { Ok((source, tree)) }
+    let tree =
+        if base == 0 { tree } else { Spanned::new(moved(&tree, base), moved_table(tree.into_inner(), base)) };
+    refuse_useless(tree.get_ref(), found);
+    tree
+}
+
+/// The tree of a file that is not the first: its places count from where the file begins.
+fn moved_table(table: DeTable<'_>, base: usize) -> DeTable<'_> {
+    let entries = table.into_iter().map(|(key, value)| {
+        let key = Spanned::new(moved(&key, base), key.into_inner());
+        (key, moved_value(value, base))
+    });
+    entries.collect()
+}
+
+fn moved_value(value: Spanned<DeValue<'_>>, base: usize) -> Spanned<DeValue<'_>> {
+    let at = moved(&value, base);
+    let value = match value.into_inner() {
+        DeValue::Table(table) => DeValue::Table(moved_table(table, base)),
+        DeValue::Array(values) => {
+            DeValue::Array(values.into_iter().map(|value| moved_value(value, base)).collect())
+        }
+        other => other,
+    };
+    Spanned::new(at, value)
+}
+
+fn moved<T>(value: &Spanned<T>, base: usize) -> Place {
+    base + value.span().start..base + value.span().end
 }
 
 /// What to write instead, for the syntax errors that people make.
@@ -102,7 +129,10 @@ fn mask_table(table: &DeTable<'_>, names: bool, masked: &mut Vec<Place>) {
         } else if matches!(key, "address" | "targets") {
             mask_leaves(value, &|text| text.contains('@'), masked);
         }
-        let chosen = matches!(key, "groups" | "targets" | "queries" | "metrics" | "labels" | "static_labels");
+        let chosen = matches!(
+            key,
+            "groups" | "targets" | "queries" | "metrics" | "labels" | "static_labels" | "where"
+        );
         match value.get_ref() {
             DeValue::Table(inner) => mask_table(inner, chosen && !names, masked),
             DeValue::Array(values) => {

@@ -2,33 +2,50 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-    rc::Rc,
+    path::PathBuf,
     sync::Arc,
 };
 
 use fleet_collector::target::{Address, Password, Target, Tls, TlsMode};
 
 use super::{
-    access::{Access, LabelPair, PasswordText, RawAccess, TlsText, not_empty},
+    access::{Access, LabelPair, PasswordText, TlsText, merged_labels, not_empty, refuse_braces},
     address::host_and_port,
     field::{At, Entries, Node, Setting, Table, Wrong, good, read, read_with, table},
     names,
+    option_files::{self, OptionFiles, Section},
     pattern::Pattern,
-    raw::{RawGroup, RawTarget, RawTargetNode, RawTargets},
+    raw::{self, RawGroup, RawOverride, RawTarget, RawTargetNode, RawTargets},
     report::{Findings, Place},
     secrets::{Need, Needed},
-    timing::Timing,
+    settings::Settings,
 };
 
 const DEFAULT_PORT: u16 = 3306;
 const DEFAULT_CONNECTIONS: u16 = 3;
 
+/// Settings for single queries, by their names; their places are those of the names.
+pub(super) type Overrides = BTreeMap<String, At<Settings>>;
+
 /// A group as far as queries are concerned.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) name: At<Arc<str>>,
-    pub(super) timing: Timing,
+    pub(super) access: Arc<Access>,
+    pub(super) settings: Settings,
+    pub(super) overrides: Overrides,
+}
+
+/// What an entry of `targets` says, the same for each target that it stands for.
+#[derive(Debug)]
+pub(super) struct EntryLevel {
+    pub(super) name: At<String>,
+    pub(super) access: Access,
+    pub(super) settings: Settings,
+    pub(super) overrides: Overrides,
+    pub(super) paused: Option<Place>,
+    /// Where its labels were written, those of weaker levels included.
+    pub(super) labels: Vec<At<String>>,
 }
 
 /// One target after its ranges are expanded.
@@ -37,9 +54,8 @@ pub(super) struct Member {
     pub(super) target: Arc<Target>,
     /// The index of its group.
     pub(super) group: usize,
-    pub(super) timing: Rc<Timing>,
-    /// Where its labels were written; the same for each target of a range.
-    pub(super) labels: Rc<Vec<At<String>>>,
+    pub(super) paused: bool,
+    pub(super) entry: Arc<EntryLevel>,
 }
 
 /// Everything that the groups hold.
@@ -47,29 +63,29 @@ pub(super) struct Member {
 pub(super) struct Fleet {
     pub(super) groups: Vec<Group>,
     pub(super) members: Vec<Member>,
+    pub(super) defaults: Arc<Access>,
     pub(super) needs: Vec<Need>,
     /// Where passwords stand in the file.
     pub(super) inline: Vec<Place>,
 }
 
-/// What holds for all groups.
-#[derive(Debug)]
-pub(super) struct Common<'a> {
-    /// What relative paths are relative to.
-    pub(super) folder: &'a Path,
-    pub(super) target_label: Option<&'a str>,
-    pub(super) database: Option<&'a str>,
-}
-
 /// Checks all groups.
-pub(super) fn check(found: &mut Findings, groups: Entries<Table<RawGroup>>, common: &Common<'_>) -> Fleet {
+pub(super) fn check(
+    found: &mut Findings,
+    groups: Entries<Table<RawGroup>>,
+    defaults: Access,
+    target_label: Option<&str>,
+) -> Fleet {
+    let inline = defaults.inline_password().into_iter().collect();
     let mut checker = Checker {
         found,
-        common,
-        fleet: Fleet::default(),
+        target_label,
+        fleet: Fleet { defaults: Arc::new(defaults), inline, ..Fleet::default() },
+        option_files: OptionFiles::default(),
         group_names: names::Seen::default(),
         target_names: names::Seen::default(),
         wrong_templates: BTreeSet::new(),
+        wrong_files: BTreeSet::new(),
     };
     for (name, node) in groups.0 {
         checker.group(&name, node);
@@ -92,21 +108,29 @@ impl AddressText {
 }
 
 /// An entry of `targets`, which may stand for many targets.
+#[derive(Default)]
 struct Entry {
-    name: At<String>,
+    /// None if something in it was wrong.
     address: Option<AddressText>,
+    /// Nothing says where it is, unless its defaults file does.
+    no_address: bool,
     access: Access,
-    timing: Timing,
+    settings: Settings,
+    overrides: Overrides,
+    paused: Setting<bool>,
 }
 
 struct Checker<'a> {
     found: &'a mut Findings,
-    common: &'a Common<'a>,
+    target_label: Option<&'a str>,
     fleet: Fleet,
+    option_files: OptionFiles,
     group_names: names::Seen,
     target_names: names::Seen,
     /// Templates already reported, so that a range of targets says it once.
     wrong_templates: BTreeSet<usize>,
+    /// Option files already reported.
+    wrong_files: BTreeSet<PathBuf>,
 }
 
 impl Checker<'_> {
@@ -121,61 +145,66 @@ impl Checker<'_> {
         // A query may name the group, whatever is wrong inside.
         let index = self.fleet.groups.len();
         let shared: Arc<str> = name.value.as_str().into();
-        self.fleet
-            .groups
-            .push(Group { name: At { at: name.at.clone(), value: shared }, timing: Timing::default() });
+        self.fleet.groups.push(Group {
+            name: At { at: name.at.clone(), value: shared },
+            access: Arc::default(),
+            settings: Settings::default(),
+            overrides: Overrides::new(),
+        });
         let Some(At { at: table_at, value: group }) = group else { return };
-        let RawGroup {
-            user,
-            password,
-            password_file,
-            password_env,
-            tls,
-            max_connections,
-            labels,
-            database,
-            kill,
-            interval,
-            timeout,
-            expire_after,
-            on_failure,
-            targets,
-        } = group;
-        let raw = RawAccess {
-            user,
-            password,
-            password_file,
-            password_env,
-            tls,
-            max_connections,
-            labels,
-            database,
-            kill,
-        };
-        let access = Access::check(self.found, raw, self.common.target_label);
+        let RawGroup { access, settings, enabled, paused, targets, queries } = group;
+        let access = Arc::new(Access::check(self.found, access, self.target_label));
         self.fleet.inline.extend(access.inline_password());
-        self.fleet.groups[index].timing =
-            Timing::check(self.found, interval, timeout, expire_after, on_failure);
+        let overrides = self.overrides(queries);
+        let paused = read(self.found, "paused", paused);
+        self.fleet.groups[index].access = Arc::clone(&access);
+        self.fleet.groups[index].settings = Settings::check(self.found, settings, enabled);
+        self.fleet.groups[index].overrides = overrides;
         let entries = self.entries(name, &table_at, targets);
         self.users(name, &table_at, &access, &entries);
-        for entry in entries {
-            self.entry(index, &access, entry);
+        for (name, entry) in entries {
+            self.entry(index, &access, paused.as_ref(), name, entry);
         }
+    }
+
+    fn overrides(&mut self, overrides: Option<raw::Overrides>) -> Overrides {
+        let help = "write [groups.NAME.queries.QUERY], or queries = { QUERY = { interval = \"60s\" } }";
+        let mut checked = Overrides::new();
+        for (name, node) in table(self.found, "queries", overrides, help).map_or(Vec::new(), |o| o.value.0) {
+            let Some(At { value, .. }) = table(self.found, &name.value, Some(node), help) else { continue };
+            let RawOverride { settings, enabled } = value;
+            let settings = Settings::check(self.found, settings, enabled);
+            checked.insert(name.value, At { at: name.at, value: settings });
+        }
+        checked
     }
 
     /// A group without a user says so once, not for each of its targets.
-    fn users(&mut self, group: &At<String>, table_at: &Place, access: &Access, entries: &[Entry]) {
-        if access.user.is_some() || self.found.was_meant(table_at, &["user"]) {
+    fn users(
+        &mut self,
+        group: &At<String>,
+        table_at: &Place,
+        access: &Access,
+        entries: &[(At<String>, Entry)],
+    ) {
+        if self.found.was_meant(table_at, &["user"]) {
             return;
         }
-        let Some(entry) = entries.iter().find(|entry| entry.access.user.is_none()) else { return };
-        let message = format!("target `{}` has no `user`, and neither has its group", entry.name.value);
+        let defaults = Arc::clone(&self.fleet.defaults);
+        let lacks = |entry: &Entry| Account::of([&entry.access, access, &defaults]).is_none();
+        let Some((name, _)) = entries.iter().find(|(_, entry)| lacks(entry)) else { return };
+        let message = format!("target `{}` has no `user`, and neither has its group", name.value);
         self.found
-            .error(&entry.name.at, message)
+            .error(&name.at, message)
             .help(format!("write user = \"exporter\" in [groups.{}]", group.value));
     }
 
-    fn entries(&mut self, group: &At<String>, table_at: &Place, targets: Option<RawTargets>) -> Vec<Entry> {
+    fn entries(
+        &mut self,
+        group: &At<String>,
+        table_at: &Place,
+        targets: Option<RawTargets>,
+    ) -> Vec<(At<String>, Entry)> {
         let help = format!(
             "write [groups.{0}.targets] with lines such as db1 = \"10.0.0.11:3306\", or targets = [\"10.0.0.11\"]",
             group.value
@@ -186,9 +215,13 @@ impl Checker<'_> {
             }
             return Vec::new();
         };
-        let entries: Vec<_> = match targets.value {
+        match targets.value {
             Node::Table(Entries(targets)) if !targets.is_empty() => {
-                targets.into_iter().map(|(name, node)| self.named(name, node)).collect()
+                let named = targets.into_iter().map(|(name, node)| {
+                    let entry = self.named(&name, node)?;
+                    Some((name, entry))
+                });
+                named.flatten().collect()
             }
             Node::List(targets) if !targets.is_empty() => targets
                 .into_iter()
@@ -196,7 +229,7 @@ impl Checker<'_> {
                     let name = name.check_in(self.found, "targets")?;
                     let address =
                         self.address(Some(At { at: name.at.clone(), value: Some(name.value.clone()) }));
-                    Some(Entry { address, ..self.bare(name) })
+                    Some((name, Entry { address, ..Entry::default() }))
                 })
                 .collect(),
             Node::Table(_) | Node::List(_) => {
@@ -208,23 +241,18 @@ impl Checker<'_> {
                 self.found.error(&targets.at, message).help(help);
                 Vec::new()
             }
-        };
-        entries
+        }
     }
 
-    /// A target without anything of its own.
-    fn bare(&mut self, name: At<String>) -> Entry {
-        let access = Access::check(self.found, RawAccess::default(), None);
-        Entry { name, address: None, access, timing: Timing::default() }
-    }
-
-    fn named(&mut self, name: At<String>, node: RawTargetNode) -> Entry {
+    /// None if it is no target of this name: `db1.example.net = …` was reported as what it is.
+    fn named(&mut self, name: &At<String>, node: RawTargetNode) -> Option<Entry> {
         let At { at, value } = node;
         let target = match value {
+            Node::Table(_) if self.found.was_meant(&at, &["the name"]) => return None,
             Node::Table(target) => target,
             Node::Text(text) => {
                 let address = self.address(Some(At { at, value: Some(text) }));
-                return Entry { address, ..self.bare(name) };
+                return Some(Entry { address, ..Entry::default() });
             }
             other => {
                 let message =
@@ -232,49 +260,16 @@ impl Checker<'_> {
                 self.found
                     .error(&at, message)
                     .help("write \"10.0.0.11:3306\", or { address = \"10.0.0.11:3306\" }");
-                return self.bare(name);
+                return Some(Entry::default());
             }
         };
-        let RawTarget {
-            address,
-            socket,
-            user,
-            password,
-            password_file,
-            password_env,
-            tls,
-            max_connections,
-            labels,
-            database,
-            kill,
-            interval,
-            timeout,
-            expire_after,
-            on_failure,
-        } = target;
-        let raw = RawAccess {
-            user,
-            password,
-            password_file,
-            password_env,
-            tls,
-            max_connections,
-            labels,
-            database,
-            kill,
-        };
+        let RawTarget { access, settings, address, socket, enabled, paused, queries } = target;
         let address = read(self.found, "address", address);
         let socket = read_with(self.found, "socket", socket, |text| Pattern::parse(&not_empty(text)?));
+        let mut no_address = false;
         let address = match (address, socket) {
             (None, None) => {
-                if !self.found.was_meant(&at, &["address", "socket"]) {
-                    self.found
-                        .error(
-                            &name.at,
-                            format!("target `{}` has neither `address` nor `socket`", name.value),
-                        )
-                        .help("write address = \"10.0.0.11:3306\" or socket = \"/run/mysqld/mysqld.sock\"");
-                }
+                no_address = !self.found.was_meant(&at, &["address", "socket"]);
                 None
             }
             (Some(address), Some(socket)) => {
@@ -287,10 +282,12 @@ impl Checker<'_> {
             (Some(address), None) => self.address(Some(address)),
             (None, socket) => good(socket).map(AddressText::Socket),
         };
-        let access = Access::check(self.found, raw, self.common.target_label);
+        let access = Access::check(self.found, access, self.target_label);
         self.fleet.inline.extend(access.inline_password());
-        let timing = Timing::check(self.found, interval, timeout, expire_after, on_failure);
-        Entry { name, address, access, timing }
+        let settings = Settings::check(self.found, settings, enabled);
+        let overrides = self.overrides(queries);
+        let paused = read(self.found, "paused", paused);
+        Some(Entry { address, no_address, access, settings, overrides, paused })
     }
 
     fn address(&mut self, address: Setting<String>) -> Option<AddressText> {
@@ -305,8 +302,15 @@ impl Checker<'_> {
     }
 
     /// Makes the targets of an entry.
-    fn entry(&mut self, group: usize, shared: &Access, entry: Entry) {
-        let Entry { name, address, access, timing } = entry;
+    fn entry(
+        &mut self,
+        group: usize,
+        shared: &Access,
+        group_paused: Option<&At<Option<bool>>>,
+        name: At<String>,
+        entry: Entry,
+    ) {
+        let Entry { address, no_address, access, settings, overrides, paused } = entry;
         let pattern = match Pattern::parse(&name.value) {
             Ok(pattern) => pattern,
             Err(wrong) => return self.wrong_name(&name.at, &wrong),
@@ -316,11 +320,20 @@ impl Checker<'_> {
             None => pattern.counts(),
         };
         let Some(count) = self.count(&name, &pattern, &address_counts, address.as_ref()) else { return };
-        let labels = access.labels_over(shared);
-        let label_places = Rc::new(labels.iter().map(|(_, (place, _))| place.clone()).collect::<Vec<_>>());
-        let timing = Rc::new(timing);
+        let defaults = Arc::clone(&self.fleet.defaults);
+        let labels = merged_labels(&[&access, shared, &defaults]);
+        let paused = paused.as_ref().or(group_paused).filter(|paused| paused.value == Some(true));
+        let entry = Arc::new(EntryLevel {
+            name,
+            access,
+            settings,
+            overrides,
+            paused: paused.map(|paused| paused.at.clone()),
+            labels: labels.values().map(|(place, _)| place.clone()).collect(),
+        });
+        let name = &entry.name;
         for step in 0..count {
-            let address = address.as_ref().and_then(|address| self.address_at(address, step));
+            let written = address.as_ref().and_then(|address| self.address_at(address, step));
             let instance = match pattern.expand(step).and_then(|name| names::target(&name).map(|()| name)) {
                 Ok(instance) => instance,
                 Err(wrong) => return self.wrong_name(&name.at, &wrong),
@@ -328,14 +341,20 @@ impl Checker<'_> {
             if !self.target_names.add(self.found, "target", &instance, &name.at) {
                 continue;
             }
-            let Some(address) = address else { continue };
             let holes = Holes::new(&instance, &self.fleet.groups[group].name.value, &pattern, step);
-            if let Some(target) = self.target(instance, address, group, shared, &access, &labels, &holes) {
+            let levels = [&entry.access, shared, &defaults];
+            let n_needs = self.fleet.needs.len();
+            let target = self.target(instance, written, no_address, group, levels, &labels, &holes, &name.at);
+            if entry.paused.is_some() {
+                // Nobody connects, so nothing is needed.
+                self.fleet.needs.truncate(n_needs);
+            }
+            if let Some(target) = target {
                 self.fleet.members.push(Member {
                     target: Arc::new(target),
                     group,
-                    timing: Rc::clone(&timing),
-                    labels: Rc::clone(&label_places),
+                    paused: entry.paused.is_some(),
+                    entry: Arc::clone(&entry),
                 });
             }
         }
@@ -378,7 +397,8 @@ impl Checker<'_> {
     fn address_at(&mut self, address: &AddressText, step: usize) -> Option<Address> {
         let (text, result) = match address {
             AddressText::Socket(text) => {
-                (text, text.value.expand(step).map(|path| Address::Socket(self.common.folder.join(path))))
+                let path = text.value.expand(step);
+                (text, path.map(|path| Address::Socket(self.found.sources.path(&text.at, &path))))
             }
             AddressText::Tcp(text) => (
                 text,
@@ -411,67 +431,194 @@ impl Checker<'_> {
     fn target(
         &mut self,
         name: String,
-        address: Address,
+        address: Option<Address>,
+        no_address: bool,
         group: usize,
-        shared: &Access,
-        own: &Access,
+        levels: [&Access; 3],
         labels: &BTreeMap<String, LabelPair>,
         holes: &Holes,
+        at: &Place,
     ) -> Option<Target> {
-        let socket = matches!(address, Address::Socket(_));
-        let user = own.user.as_ref().or(shared.user.as_ref()).and_then(|user| user.value.clone());
-        // A group's TLS is for the network: a socket never leaves the machine.
-        let tls = own.tls.as_ref().or(shared.tls.as_ref().filter(|_| !socket));
-        let default_mode = if socket { TlsMode::Disabled } else { TlsMode::Preferred };
         let mut target_labels: BTreeMap<String, String> = BTreeMap::new();
-        target_labels.extend(self.common.target_label.map(|label| (label.to_owned(), name.clone())));
+        target_labels.extend(self.target_label.map(|label| (label.to_owned(), name.clone())));
         for (label, (_, value)) in labels {
             let value = self.fill(value, label, &holes.ranges);
             target_labels.insert(label.clone(), value.unwrap_or_default());
         }
-        let password = match own.password.as_ref().or(shared.password.as_ref()) {
-            None => Some(Password::None),
-            Some(At { at, value }) => self.password_of(at, value.as_ref(), holes),
+        let account = Account::of(levels);
+        let (password, section) = match account.as_ref().and_then(|account| account.password) {
+            None => (Some(Password::None), None),
+            Some((_, At { at, value })) => self.password_of(at, value.as_ref(), holes),
         };
-        let tls = match tls {
-            None => Some(Tls { mode: default_mode, ca: None, identity: None }),
-            Some(tls) => self.tls_of(tls.value.as_ref(), holes),
+        let address = match (&section, address) {
+            (Some(section), None) if no_address => self.address_in(section, at),
+            (_, address) => address,
         };
-        let database =
-            own.database.as_ref().or(shared.database.as_ref()).map(|database| database.value.clone());
+        if no_address && address.is_none() {
+            if !self.found.has_error_at(at) && password.is_some() {
+                self.found
+                    .error(at, format!("target `{name}` has neither `address` nor `socket`"))
+                    .help("write address = \"10.0.0.11:3306\" or socket = \"/run/mysqld/mysqld.sock\"");
+            }
+            return None;
+        }
+        let address = address?;
+        let socket = matches!(address, Address::Socket(_));
+        let default_mode = if socket { TlsMode::Disabled } else { TlsMode::Preferred };
+        // TLS of a group is for the network: a socket never leaves the machine.
+        let tls_levels = if socket { &levels[..1] } else { &levels[..] };
+        let tls_at = tls_levels.iter().position(|level| level.tls.is_some());
+        let file_level = account.as_ref().and_then(|account| account.password).map(|(level, _)| level);
+        let tls = match (&section, tls_at) {
+            (Some(section), tls) if !socket && tls.is_none_or(|tls| Some(tls) > file_level) => {
+                let written = tls.and_then(|n| levels[n].tls.as_ref());
+                self.tls_in(section, written.map(|tls| &tls.value), default_mode, holes)
+            }
+            (_, Some(n)) => self.tls_of(levels[n].tls.as_ref().and_then(|tls| tls.value.as_ref()), holes),
+            (_, None) => Some(Tls { mode: default_mode, ca: None, identity: None }),
+        };
+        let user = match account?.user {
+            Some(user) => Some(user.value.clone()?),
+            None => None,
+        };
         Some(Target {
             name: name.into(),
             group: Arc::clone(&self.fleet.groups[group].name.value),
             address,
-            user: user?,
+            user,
             password: password?,
-            database: database.flatten().or_else(|| self.common.database.map(str::to_owned)),
+            database: nearest(levels, |level| &level.database).and_then(|at| at.value.clone()),
             tls: tls?,
             labels: target_labels.into_iter().collect(),
-            max_connections: own
-                .max_connections
-                .as_ref()
-                .or(shared.max_connections.as_ref())
+            max_connections: nearest(levels, |level| &level.max_connections)
                 .and_then(|n| n.value)
                 .unwrap_or(DEFAULT_CONNECTIONS),
-            kill: own.kill.as_ref().or(shared.kill.as_ref()).and_then(|kill| kill.value).unwrap_or(true),
+            kill: nearest(levels, |level| &level.kill).and_then(|kill| kill.value).unwrap_or(true),
+            session: nearest(levels, |level| &level.session)
+                .and_then(|session| session.value.clone())
+                .unwrap_or_default(),
         })
     }
 
-    fn password_of(&mut self, at: &Place, text: Option<&PasswordText>, holes: &Holes) -> Option<Password> {
-        Some(match text? {
-            PasswordText::Inline(secret) => Password::Inline(secret.clone()),
+    /// The password, and the option file's section if it comes from one.
+    fn password_of(
+        &mut self,
+        at: &Place,
+        text: Option<&PasswordText>,
+        holes: &Holes,
+    ) -> (Option<Password>, Option<Opened>) {
+        let Some(text) = text else { return (None, None) };
+        let password = match text {
+            PasswordText::Inline(secret) => Some(Password::Inline(secret.clone())),
             PasswordText::File(file) => {
                 let file = At { at: at.clone(), value: file.clone() };
-                Password::File(self.file(&file, "password_file", Needed::Password, holes)?)
+                self.file(&file, "password_file", Needed::Password, holes).map(Password::File)
             }
             PasswordText::Env(name) => {
-                let name =
-                    self.fill(&At { at: at.clone(), value: name.clone() }, "password_env", &holes.all)?;
-                self.fleet.needs.push(Need { at: at.clone(), what: Needed::Variable(name.clone()) });
-                Password::Env(name)
+                let name = self.fill(&At { at: at.clone(), value: name.clone() }, "password_env", &holes.all);
+                name.map(|name| {
+                    self.fleet.needs.push(Need { at: at.clone(), what: Needed::Variable(name.clone()) });
+                    Password::Env(name)
+                })
             }
-        })
+            PasswordText::Command(words) => self.command(at, words, holes),
+            PasswordText::DefaultsFile { path, section } => {
+                let file = At { at: at.clone(), value: path.clone() };
+                let Some(path) = self.file(&file, "defaults_file", Needed::DefaultsFile, holes) else {
+                    return (None, None);
+                };
+                match self.option_files.section(&path, section) {
+                    Ok(read) => {
+                        let password =
+                            Password::DefaultsFile { path: path.clone(), section: section.clone() };
+                        return (Some(password), Some(Opened { at: at.clone(), path, section: read }));
+                    }
+                    Err(wrong) => {
+                        if self.wrong_templates.insert(at.start) {
+                            self.found
+                                .error(at, format!("`defaults_file` {}", wrong.message))
+                                .help(wrong.help);
+                        }
+                        None
+                    }
+                }
+            }
+        };
+        (password, None)
+    }
+
+    /// A program that is a path is one of the file that names it, like every other path.
+    fn command(&mut self, at: &Place, words: &[At<Pattern>], holes: &Holes) -> Option<Password> {
+        let mut filled = Vec::with_capacity(words.len());
+        for word in words {
+            let Ok(word_filled) = word.value.fill(&holes.all) else {
+                if self.wrong_templates.insert(word.at.start) {
+                    refuse_braces(self.found, &word.at);
+                }
+                return None;
+            };
+            filled.push(word_filled);
+        }
+        let program = filled.first_mut()?;
+        if program.contains('/') {
+            *program = self.found.sources.path(at, program).display().to_string();
+        }
+        self.fleet.needs.push(Need { at: at.clone(), what: Needed::Program(program.clone()) });
+        Some(Password::Command(filled))
+    }
+
+    /// Where an option file says that the server is.
+    fn address_in(&mut self, file: &Opened, at: &Place) -> Option<Address> {
+        let Opened { path, section, .. } = file;
+        let (message, help) = match section {
+            Section::Unreadable(error) => (
+                format!("the target has no address, and {} cannot be read: {error}", path.display()),
+                "write address = \"10.0.0.11:3306\", or make the defaults file readable".to_owned(),
+            ),
+            Section::Read(options) => match option_files::address(options, path.parent().unwrap_or(path)) {
+                Some(Ok(address)) => return Some(address),
+                Some(Err(wrong)) => (format!("{} {}", path.display(), wrong.message), wrong.help),
+                None => (
+                    format!("the target has no address, and {} no host or socket", path.display()),
+                    "write address = \"10.0.0.11:3306\", or host in the defaults file".to_owned(),
+                ),
+            },
+        };
+        self.found.error(at, message).help(help);
+        None
+    }
+
+    /// What an option file asks of TLS; where it says nothing, what a weaker level does.
+    fn tls_in(
+        &mut self,
+        file: &Opened,
+        written: Option<&Option<TlsText>>,
+        default_mode: TlsMode,
+        holes: &Holes,
+    ) -> Option<Tls> {
+        let Opened { at: file_at, path, section } = file;
+        let asked = match section {
+            // What it would ask for is not known, so the password goes to nobody who cannot prove who it is.
+            Section::Unreadable(_) if written.is_none() => {
+                return Some(Tls { mode: TlsMode::VerifyIdentity, ca: None, identity: None });
+            }
+            Section::Unreadable(_) => None,
+            Section::Read(options) => option_files::tls(options, path.parent().unwrap_or(path)),
+        };
+        match (asked, written) {
+            (Some(Ok(tls)), _) => Some(tls),
+            (Some(Err(wrong)), _) => {
+                // One message for each file, wherever it is used first.
+                if self.wrong_files.insert(path.clone()) {
+                    self.found
+                        .error(file_at, format!("{} {}", path.display(), wrong.message))
+                        .help(wrong.help);
+                }
+                None
+            }
+            (None, Some(written)) => self.tls_of(written.as_ref(), holes),
+            (None, None) => Some(Tls { mode: default_mode, ca: None, identity: None }),
+        }
     }
 
     fn tls_of(&mut self, text: Option<&TlsText>, holes: &Holes) -> Option<Tls> {
@@ -497,7 +644,8 @@ impl Checker<'_> {
         what: fn(PathBuf) -> Needed,
         holes: &Holes,
     ) -> Option<PathBuf> {
-        let path = self.common.folder.join(self.fill(text, key, &holes.all)?);
+        let filled = self.fill(text, key, &holes.all)?;
+        let path = self.found.sources.path(&text.at, &filled);
         self.fleet.needs.push(Need { at: text.at.clone(), what: what(path.clone()) });
         Some(path)
     }
@@ -512,6 +660,41 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+}
+
+/// An option file, where the configuration names it, and what was read from it.
+struct Opened {
+    at: Place,
+    path: PathBuf,
+    section: Section,
+}
+
+/// The nearest level that says something.
+fn nearest<'a, T>(
+    levels: [&'a Access; 3],
+    pick: impl Fn(&'a Access) -> &'a Setting<T>,
+) -> Option<&'a At<Option<T>>> {
+    levels.into_iter().find_map(|level| pick(level).as_ref())
+}
+
+/// Who logs in.
+pub(super) struct Account<'a> {
+    /// None: the option file says it.
+    pub(super) user: Option<&'a At<Option<String>>>,
+    /// The level it was written at, 0 for the nearest, and what was written.
+    pub(super) password: Option<(usize, &'a At<Option<PasswordText>>)>,
+}
+
+impl<'a> Account<'a> {
+    /// The nearest user and password. An option file may name the user too, so one written farther away than the file
+    /// does not count. None: there is no user.
+    pub(super) fn of(levels: [&'a Access; 3]) -> Option<Self> {
+        let password = levels.iter().enumerate().find_map(|(n, level)| Some((n, level.password.as_ref()?)));
+        let file = password.filter(|(_, at)| matches!(at.value, Some(PasswordText::DefaultsFile { .. })));
+        let users = file.map_or(levels.len(), |(level, _)| level + 1);
+        let user = levels.iter().take(users).find_map(|level| level.user.as_ref());
+        (user.is_some() || file.is_some()).then_some(Self { user, password })
     }
 }
 

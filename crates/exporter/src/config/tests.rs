@@ -1,6 +1,7 @@
 //! The rules as data: a text goes in, a report or a fact comes out.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -35,21 +36,44 @@ fn shown(path: &Path, text: &str) -> String {
     }
 }
 
+/// The bad files, and the main file of each set of files.
+fn corpus() -> Vec<PathBuf> {
+    let folders = fs::read_dir(folder("tests/config")).unwrap().map(|entry| entry.unwrap().path());
+    let mut mains: Vec<_> = folders.map(|path| path.join("main.toml")).filter(|path| path.exists()).collect();
+    mains.sort();
+    [toml_files("tests/config"), mains].concat()
+}
+
 #[test]
 fn each_file_of_the_corpus_says_what_is_promised() {
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    let root = format!("{}/", folder("tests/config").display());
     let mut differences = String::new();
-    for path in toml_files("tests/config") {
-        let name = path.file_name().unwrap();
-        let shown = shown(Path::new(name), &fs::read_to_string(&path).unwrap());
+    let mut messages = BTreeSet::new();
+    let files = corpus();
+    for path in &files {
+        let shown = shown(path, &fs::read_to_string(path).unwrap()).replace(&root, "");
+        // A message without its values, so that two files do not count for one message with two names.
+        messages.extend(shown.split(": error: ").skip(1).map(|message| {
+            let line = message.lines().next().unwrap();
+            line.split(['`', '"']).step_by(2).collect::<Vec<_>>().join("_")
+        }));
         let expected = path.with_extension("expected");
         if update {
             fs::write(&expected, &shown).unwrap();
         } else if fs::read_to_string(&expected).unwrap_or_default() != shown {
-            write!(differences, "--- {} now says:\n{shown}", name.display()).unwrap();
+            write!(differences, "--- {} now says:\n{shown}", path.display()).unwrap();
         }
     }
     assert!(differences.is_empty(), "{differences}(UPDATE_EXPECT=1 accepts this)");
+    assert!(files.len() >= 60 && messages.len() >= 60, "{} files, {} messages", files.len(), messages.len());
+}
+
+#[test]
+fn twelve_mistakes_are_twelve_messages() {
+    let path = folder("tests/config/twelve-mistakes.toml");
+    let report = load(&path).unwrap_err();
+    assert_eq!(report.iter().count(), 12, "{report}");
 }
 
 #[test]
@@ -131,7 +155,7 @@ fn nearer_settings_replace_and_labels_merge() {
     }
     .config();
     let target = &config.targets[0];
-    assert_eq!(target.user, "other");
+    assert_eq!(target.user.as_deref(), Some("other"));
     assert_eq!(target.password, Password::File("/etc/f/s/g/t".into()));
     assert_eq!(target.database.as_deref(), Some("d"));
     assert_eq!((target.max_connections, target.kill), (5, false));

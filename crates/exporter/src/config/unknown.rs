@@ -6,8 +6,12 @@ use toml::{
 };
 
 use super::{
-    field::{keys_of, nearest},
-    raw::{RawDefaults, RawFile, RawGroup, RawLimits, RawMetric, RawQuery, RawServer, RawTarget, RawTls},
+    field::nearest,
+    keys::{Keys, keys_of},
+    raw::{
+        RawDefaults, RawDefaultsFile, RawFile, RawGroup, RawLimits, RawMetric, RawOverride, RawQuery,
+        RawServer, RawSession, RawTarget, RawTls, RawVariant, RawWhen,
+    },
     report::{Findings, Place},
 };
 
@@ -19,12 +23,19 @@ pub(super) fn find(tree: &Spanned<DeTable<'_>>, found: &mut Findings) {
     walk.section(root, "server", Level::Server);
     walk.section(root, "defaults", Level::Defaults);
     walk.section(root, "limits", Level::Limits);
+    if let Some((defaults, _)) = root.get("defaults").and_then(as_table) {
+        walk.access(defaults, "[defaults]");
+    }
     for (name, at, group) in tables(root.get("groups")) {
         walk.group(name, group, &at);
     }
     for (name, at, query) in tables(root.get("queries")) {
         let title = format!("[queries.{name}]");
         walk.level(Level::Query, &title, query, &at);
+        for (variant, at) in query.get("variants").map(one_or_many).unwrap_or_default() {
+            walk.level(Level::Variant, &format!("[[queries.{name}.variants]]"), variant, &at);
+            walk.inner(variant, "when", Level::When, &format!("a variant of {title}"));
+        }
         for (family, metric) in entries(query.get("metrics")) {
             for (metric, at) in one_or_many(metric) {
                 walk.level(Level::Metric, &format!("[queries.{name}.metrics.{family}]"), metric, &at);
@@ -43,29 +54,42 @@ enum Level {
     Group,
     Target,
     Tls,
+    Session,
+    DefaultsFile,
+    Override,
     Query,
+    Variant,
+    When,
     Metric,
 }
 
 /// The keys of each kind of table, and how it is called when a key belongs there.
-struct Levels([(Level, &'static str, &'static [&'static str]); 9]);
+struct Levels(Vec<(Level, &'static str, Vec<&'static str>)>);
 
 impl Levels {
     fn new() -> Self {
-        Self([
-            (Level::File, "the top level of the file", keys_of::<RawFile>()),
-            (Level::Server, "[server]", keys_of::<RawServer>()),
-            (Level::Defaults, "[defaults]", keys_of::<RawDefaults>()),
-            (Level::Limits, "[limits]", keys_of::<RawLimits>()),
-            (Level::Group, "[groups.NAME]", keys_of::<RawGroup>()),
-            (Level::Target, "a target's table", keys_of::<RawTarget>()),
-            (Level::Tls, "tls = { … }", keys_of::<RawTls>()),
-            (Level::Query, "[queries.NAME]", keys_of::<RawQuery>()),
-            (Level::Metric, "[queries.NAME.metrics.FAMILY]", keys_of::<RawMetric>()),
+        fn names<T: Keys>() -> Vec<&'static str> {
+            keys_of::<T>().into_iter().map(|key| key.name).collect()
+        }
+        Self(vec![
+            (Level::File, "the top level of the file", names::<RawFile>()),
+            (Level::Server, "[server]", names::<RawServer>()),
+            (Level::Defaults, "[defaults]", names::<RawDefaults>()),
+            (Level::Limits, "[limits]", names::<RawLimits>()),
+            (Level::Group, "[groups.NAME]", names::<RawGroup>()),
+            (Level::Target, "a target's table", names::<RawTarget>()),
+            (Level::Tls, "tls = { … }", names::<RawTls>()),
+            (Level::Session, "session = { … }", names::<RawSession>()),
+            (Level::DefaultsFile, "defaults_file = { … }", names::<RawDefaultsFile>()),
+            (Level::Query, "[queries.NAME]", names::<RawQuery>()),
+            (Level::Override, "[groups.NAME.queries.NAME]", names::<RawOverride>()),
+            (Level::Variant, "[[queries.NAME.variants]]", names::<RawVariant>()),
+            (Level::When, "when = { … }", names::<RawWhen>()),
+            (Level::Metric, "[queries.NAME.metrics.FAMILY]", names::<RawMetric>()),
         ])
     }
 
-    fn keys(&self, level: Level) -> &'static [&'static str] {
+    fn keys(&self, level: Level) -> &[&'static str] {
         self.0.iter().find(|(l, ..)| *l == level).map_or(&[], |(.., keys)| keys)
     }
 
@@ -96,21 +120,37 @@ impl Walk<'_> {
     fn group(&mut self, name: &str, group: &DeTable<'_>, at: &Place) {
         let title = format!("[groups.{name}]");
         self.level(Level::Group, &title, group, at);
-        self.tls(group, &title);
+        self.access(group, &title);
+        self.overrides(group, &title);
         for (name, at, target) in tables(group.get("targets")) {
             self.target(name, target, &at);
-            self.tls(target, &format!("target `{name}`"));
+            let title = format!("target `{name}`");
+            self.access(target, &title);
+            self.overrides(target, &title);
         }
     }
 
-    fn tls(&mut self, table: &DeTable<'_>, of: &str) {
-        if let Some((tls, at)) = table.get("tls").and_then(as_table) {
-            self.level(Level::Tls, &format!("`tls` of {of}"), tls, &at);
+    fn overrides(&mut self, table: &DeTable<'_>, of: &str) {
+        for (query, at, settings) in tables(table.get("queries")) {
+            self.level(Level::Override, &format!("the override of `{query}` in {of}"), settings, &at);
+        }
+    }
+
+    /// The tables inside those that say how to reach a target.
+    fn access(&mut self, table: &DeTable<'_>, of: &str) {
+        self.inner(table, "tls", Level::Tls, of);
+        self.inner(table, "session", Level::Session, of);
+        self.inner(table, "defaults_file", Level::DefaultsFile, of);
+    }
+
+    fn inner(&mut self, table: &DeTable<'_>, key: &str, level: Level, of: &str) {
+        if let Some((inner, at)) = table.get(key).and_then(as_table) {
+            self.level(level, &format!("`{key}` of {of}"), inner, &at);
         }
     }
 
     fn target(&mut self, name: &str, target: &DeTable<'_>, at: &Place) {
-        let keys = self.levels.keys(Level::Target);
+        let keys = self.levels.keys(Level::Target).to_vec();
         let title = format!("target `{name}`");
         for (key, value) in target {
             if keys.contains(&key.get_ref().as_ref()) {
@@ -132,13 +172,13 @@ impl Walk<'_> {
                     )
                     .help(format!("write \"{dotted}\" = …"));
             }
-            self.found.meant(at, "address");
+            self.found.meant(at, "the name");
         }
     }
 
     /// Reports the unknown keys of one table.
     fn level(&mut self, level: Level, title: &str, table: &DeTable<'_>, at: &Place) {
-        let keys = self.levels.keys(level);
+        let keys = self.levels.keys(level).to_vec();
         for (key, value) in table {
             if !keys.contains(&key.get_ref().as_ref()) {
                 self.unknown(level, title, key, value, at);
@@ -180,13 +220,13 @@ impl Walk<'_> {
 
     /// The whole dotted key whose last part is this.
     fn dotted(&self, leaf: &Place) -> Place {
-        let before = &self.found.source().text()[..leaf.start];
+        let before = self.found.sources.before(leaf);
         let start = before.rfind(['\n', '[', '{', ',']).map_or(0, |i| i + 1);
-        start + before[start..].len() - before[start..].trim_start().len()..leaf.end
+        leaf.start - before[start..].trim_start().len()..leaf.end
     }
 
     fn follows_dot(&self, key: &Place) -> bool {
-        self.found.source().text()[..key.start].trim_end().ends_with('.')
+        self.found.sources.before(key).trim_end().ends_with('.')
     }
 }
 

@@ -1,0 +1,230 @@
+//! `config show`: what holds in the end and where each setting comes from, without any secret.
+
+use std::fmt::{self, Write as _};
+
+use super::{
+    Config,
+    access::{Access, PasswordText},
+    field::{At, Setting, Word, nearest},
+    items::Parts,
+    queries::CheckedQuery,
+    report::{Place, Sources},
+    targets::{Account, Member},
+};
+
+/// What is not there, and what was probably meant.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unknown(String);
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unknown {}
+
+/// One line: a key, its value, and where that was written.
+type Line<'a> = (&'a str, String, Option<&'a Place>);
+
+impl Config {
+    /// The settings of one target, of one query, of one on the other, or what there is to ask for.
+    pub(crate) fn show(&self, target: Option<&str>, query: Option<&str>) -> Result<String, Unknown> {
+        let Parts { fleet, queries, .. } = &self.parts;
+        let member = target.map(|name| {
+            let names = fleet.members.iter().map(|member| (&*member.target.name, member));
+            find("target", name, names)
+        });
+        let query = query.map(|name| {
+            let names = queries.iter().map(|query| (query.name.value.as_str(), query));
+            find("query", name, names)
+        });
+        let (member, query) = (member.transpose()?, query.transpose()?);
+        let mut page = Page { sources: &self.sources, text: String::new() };
+        match (member, query) {
+            (None, None) => self.overview(&mut page),
+            (Some(member), None) => {
+                self.target(&mut page, member);
+                for query in queries.iter().filter(|query| reaches(&self.parts, query, member)) {
+                    self.item(&mut page, query, member);
+                }
+            }
+            (None, Some(query)) => {
+                self.query(&mut page, query);
+                for member in self.parts.reach(query) {
+                    self.item(&mut page, query, member);
+                }
+            }
+            (Some(member), Some(query)) => {
+                if !reaches(&self.parts, query, member) {
+                    let (query, target) = (&query.name.value, &member.target.name);
+                    return Err(Unknown(format!("query `{query}` does not reach target `{target}`")));
+                }
+                self.item(&mut page, query, member);
+            }
+        }
+        Ok(page.text)
+    }
+
+    fn overview(&self, page: &mut Page<'_>) {
+        page.title("the whole fleet", None);
+        page.lines(vec![
+            ("listen", self.listen.clone(), None),
+            ("max_runs", self.max_runs.to_string(), None),
+            ("max_connects", self.max_connects.to_string(), None),
+            ("max_page_bytes", self.max_page_bytes.to_string(), None),
+            ("in all", self.summary(), None),
+        ]);
+        page.title("targets", None);
+        for member in &self.parts.fleet.members {
+            page.lines(vec![(
+                &member.target.name,
+                member.target.address.to_string(),
+                Some(&member.entry.name.at),
+            )]);
+        }
+        page.title("queries", None);
+        for query in &self.parts.queries {
+            let n = self.parts.reach(query).count();
+            let targets = format!("{n} {}", if n == 1 { "target" } else { "targets" });
+            page.lines(vec![(&query.name.value, targets, Some(&query.name.at))]);
+        }
+    }
+
+    fn target(&self, page: &mut Page<'_>, member: &Member) {
+        let target = &member.target;
+        let fleet = &self.parts.fleet;
+        let group = &fleet.groups[member.group];
+        let levels: [&Access; 3] = [&member.entry.access, &group.access, &fleet.defaults];
+        let account = Account::of(levels);
+        let user = account.as_ref().and_then(|account| account.user);
+        let password = account.as_ref().and_then(|account| account.password).map(|(_, password)| password);
+        let mut lines: Vec<Line<'_>> = vec![
+            ("group", target.group.to_string(), Some(&group.name.at)),
+            ("address", target.address.to_string(), None),
+            ("user", target.user.clone().unwrap_or_else(|| "from the defaults file".to_owned()), place(user)),
+            ("password", password_source(password), place(password)),
+            (
+                "database",
+                target.database.clone().unwrap_or_else(|| "none".to_owned()),
+                nearest_place(levels, |l| &l.database),
+            ),
+            ("tls", target.tls.mode.word().to_owned(), nearest_place(levels, |l| &l.tls)),
+            (
+                "max_connections",
+                target.max_connections.to_string(),
+                nearest_place(levels, |l| &l.max_connections),
+            ),
+            ("kill", target.kill.to_string(), nearest_place(levels, |l| &l.kill)),
+        ];
+        let session = &target.session;
+        let session_at = nearest_place(levels, |l| &l.session);
+        let isolation = session.isolation.map(|isolation| isolation.word().to_owned());
+        for (key, value) in [
+            ("time_zone", session.time_zone.clone()),
+            ("sql_mode", session.sql_mode.clone()),
+            ("isolation", isolation),
+        ] {
+            lines.extend(value.map(|value| (key, value, session_at)));
+        }
+        lines.extend(session.extra.iter().map(|statement| ("session extra", statement.clone(), session_at)));
+        let entry = &member.entry;
+        for (label, value) in &target.labels {
+            let at = entry.labels.iter().find(|at| at.value == *label).map(|at| &at.at);
+            lines.push(("label", format!("{label} = {value:?}"), at));
+        }
+        lines.push(("paused", member.paused.to_string(), entry.paused.as_ref()));
+        page.title(&format!("target {}", target.name), Some(&entry.name.at));
+        page.lines(lines);
+    }
+
+    fn query(&self, page: &mut Page<'_>, query: &CheckedQuery) {
+        page.title(&format!("query {}", query.name.value), Some(&query.name.at));
+        let groups: Vec<_> =
+            query.groups.iter().map(|group| self.parts.fleet.groups[*group].name.value.to_string()).collect();
+        let mut lines = vec![("groups", groups.join(", "), None)];
+        for (label, value) in &query.where_labels {
+            lines.push(("where", format!("{} = {:?}", label.value, value.value), Some(&label.at)));
+        }
+        lines.extend(query.targets.iter().map(|at| ("targets", at.value.clone(), Some(&at.at))));
+        if let Some(query) = &query.query {
+            lines.push(("variants", query.variants.len().to_string(), None));
+            lines.extend(query.metrics.iter().map(|metric| ("family", metric.family.name.clone(), None)));
+        }
+        page.lines(lines);
+    }
+
+    fn item(&self, page: &mut Page<'_>, query: &CheckedQuery, member: &Member) {
+        let paused = if member.paused { " (its target is paused)" } else { "" };
+        page.title(&format!("item {}@{}{paused}", query.name.value, member.target.name), None);
+        page.lines(self.parts.layers(query, member).explain());
+    }
+}
+
+fn reaches(parts: &Parts, query: &CheckedQuery, member: &Member) -> bool {
+    parts.reach(query).any(|other| std::ptr::eq(other, member))
+}
+
+fn find<'a, T>(
+    what: &str,
+    name: &str,
+    all: impl Iterator<Item = (&'a str, T)> + Clone,
+) -> Result<T, Unknown> {
+    if let Some((_, found)) = all.clone().find(|(other, _)| *other == name) {
+        return Ok(found);
+    }
+    let help = if let Some(near) = nearest(name, all.clone().map(|(name, _)| name)) {
+        format!("did you mean `{near}`?")
+    } else {
+        let some: Vec<_> = all.map(|(name, _)| name).take(10).collect();
+        format!("there are {}", some.join(", "))
+    };
+    Err(Unknown(format!("there is no {what} `{name}`; {help}")))
+}
+
+fn place<T>(setting: Option<&At<Option<T>>>) -> Option<&Place> {
+    setting.map(|setting| &setting.at)
+}
+
+fn nearest_place<'a, T: 'a>(
+    levels: [&'a Access; 3],
+    pick: impl Fn(&'a Access) -> &'a Setting<T>,
+) -> Option<&'a Place> {
+    levels.into_iter().find_map(|level| place(pick(level).as_ref()))
+}
+
+/// What kind of source it is: neither a secret nor where it lies is shown.
+fn password_source(password: Option<&At<Option<PasswordText>>>) -> String {
+    let source = match password.and_then(|at| at.value.as_ref()) {
+        None => "none",
+        Some(PasswordText::Inline(_)) => "*** (in the configuration)",
+        Some(PasswordText::File(_)) => "*** (from a file)",
+        Some(PasswordText::Env(_)) => "*** (from the environment)",
+        Some(PasswordText::Command(_)) => "*** (from a command)",
+        Some(PasswordText::DefaultsFile { .. }) => "*** (from a defaults file)",
+    };
+    source.to_owned()
+}
+
+struct Page<'a> {
+    sources: &'a Sources,
+    text: String,
+}
+
+impl Page<'_> {
+    fn title(&mut self, title: &str, at: Option<&Place>) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        let at = at.map(|at| format!("  {}", self.sources.line(at))).unwrap_or_default();
+        let _ = writeln!(self.text, "{title}{at}");
+    }
+
+    fn lines(&mut self, lines: Vec<Line<'_>>) {
+        for (key, value, at) in lines {
+            let at = at.map_or_else(String::new, |at| self.sources.line(at));
+            let line = format!("  {key:<18}{value:<30}  {at}");
+            let _ = writeln!(self.text, "{}", line.trim_end());
+        }
+    }
+}

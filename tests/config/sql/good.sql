@@ -1,0 +1,2 @@
+-- one row
+select 1 as n;
