@@ -133,7 +133,6 @@ mod tests {
                 variant(None, "<8", "select 3"),
             ],
             metrics: Vec::new(),
-            limits: ResultLimits::default(),
         };
         let sql_for = |query: &Query, flavour, version: &str| {
             let text = |_| String::new();

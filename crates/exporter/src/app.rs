@@ -57,7 +57,7 @@ pub(crate) async fn run(path: &Path, config: &Config, listen: &str, logging: &Lo
 
 impl App {
     async fn start(config: &Config, listener: TcpListener, logging: &Logging) -> Self {
-        let snapshot = Arc::new(Snapshot::default());
+        let snapshot = Arc::new(Snapshot::new(config.max_page_bytes));
         let collector = Arc::new(Collector::new(Arc::new(MySql), config.max_connects, Arc::clone(&snapshot)));
         let started = Instant::now();
         let since_epoch = metrics::since_epoch();

@@ -27,7 +27,7 @@ pub(crate) fn plan(
         timeout: item.timeout,
         expire_after: item.expire_after,
         drop_on_failure: item.on_failure == OnFailure::Drop,
-        limits: item.query.limits,
+        limits: item.limits,
     });
     let arranged = collector.arrange(specs.collect());
     let wanted = config.items.iter().zip(&arranged.items).map(|(config, item)| Item {

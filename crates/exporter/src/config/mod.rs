@@ -225,12 +225,7 @@ fn check(found: &mut Findings, raw: RawFile) -> Option<Config> {
 
     let target_label = defaults.target_label.as_deref().filter(|label| !label.is_empty());
     let fleet = targets::check(found, groups, defaults.access, target_label);
-    let common = queries::Common {
-        namespace: &defaults.namespace,
-        defaults: &defaults.settings,
-        limits: &limits.result,
-        groups: &fleet.groups,
-    };
+    let common = queries::Common { namespace: &defaults.namespace, groups: &fleet.groups };
     let queries = queries::check(found, queries, &common);
     let parts = Parts { fleet, queries, defaults: defaults.settings, limits: limits.result };
     let Items { list: items, n_disabled, n_paused } = parts.items(found, target_label);

@@ -16,7 +16,7 @@ use super::{
     raw::{RawMetric, RawMetricNode, RawQuery},
     report::{Findings, Place},
     reserved,
-    settings::{Layers, Settings},
+    settings::Settings,
     statements::{self, Statements},
     targets::Group,
 };
@@ -42,8 +42,6 @@ pub(super) struct CheckedQuery {
 #[derive(Debug)]
 pub(super) struct Common<'a> {
     pub(super) namespace: &'a str,
-    pub(super) defaults: &'a Settings,
-    pub(super) limits: &'a Settings,
     pub(super) groups: &'a [Group],
 }
 
@@ -113,18 +111,9 @@ impl Checker<'_> {
         let statements = statements::check(self.found, name, &at, statement, variants, calls);
         let mut labels = Vec::new();
         let metrics = self.metrics(name, &at, metrics, &mut labels);
-        let levels = Layers([
-            None,
-            None,
-            Some(&settings),
-            None,
-            None,
-            Some(self.common.defaults),
-            Some(self.common.limits),
-        ]);
         let query = statements.zip(metrics).map(|(Statements { own, variants }, metrics)| {
             let name = name.value.as_str().into();
-            Arc::new(Query { name, statement: own, variants, metrics, limits: levels.limits() })
+            Arc::new(Query { name, statement: own, variants, metrics })
         });
         Some(CheckedQuery { name: name.clone(), query, groups, where_labels, targets, settings, labels })
     }
