@@ -254,13 +254,15 @@ mod tests {
             log_dropped: writer.error_counter(),
         }));
         registry.register_collector(Box::new(Process));
-        names.extend(fleet_http::registry::families(&registry).unwrap().into_iter().map(|family| family.name));
+        names
+            .extend(fleet_http::registry::families(&registry).unwrap().into_iter().map(|family| family.name));
         names
     }
 
     #[test]
     fn the_list_in_the_docs_is_closed_and_no_query_may_feed_a_family_of_it() {
-        let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md")).unwrap();
+        let docs =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md")).unwrap();
         let rows = docs.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
         let listed: BTreeSet<_> =
             rows.filter(|name| name.starts_with("query_exporter_") || name.starts_with("process_")).collect();
