@@ -33,6 +33,13 @@ pub(crate) fn escape_label(text: &mut String, value: &str) {
 /// Appends a cell as a label value: invalid UTF-8 becomes U+FFFD, and what is longer than `max` bytes is cut on a
 /// character's border. Returns whether it was cut.
 pub(crate) fn append_label(out: &mut Vec<u8>, value: &[u8], max: usize) -> bool {
+    // Most values are valid and short.
+    if value.len() <= max
+        && let Ok(valid) = std::str::from_utf8(value)
+    {
+        append_escaped(out, valid.as_bytes());
+        return false;
+    }
     let mut room = max;
     for chunk in value.utf8_chunks() {
         let (valid, whole) = cut(chunk.valid(), room);

@@ -75,7 +75,10 @@ impl Plan {
     /// Turns an answer into the lines of each family, or says why it does not fit.
     pub(crate) fn map(&self, query: &Query, limits: ResultLimits, rows: &Rows) -> Result<Mapped, Failure> {
         let mut mapped = Mapped::default();
-        let mut text = Text::default();
+        let mut text = Text {
+            bytes: Vec::with_capacity(self.likely_bytes(query, rows)),
+            lines: Vec::with_capacity(rows.len()),
+        };
         let mut ends = Vec::with_capacity(self.families.len());
         for feeds in &self.families {
             let start = text.bytes.len();
@@ -94,16 +97,25 @@ impl Plan {
             ends.push(text.bytes.len());
         }
         // One buffer of the exact size; the fragments are slices of it.
-        let bytes = Bytes::copy_from_slice(&text.bytes);
+        text.bytes.shrink_to_fit();
+        let mut bytes = Bytes::from(text.bytes);
         let mut start = 0;
         mapped.fragments =
-            ends.into_iter().map(|end| bytes.slice(std::mem::replace(&mut start, end)..end)).collect();
+            ends.into_iter().map(|end| bytes.split_to(end - std::mem::replace(&mut start, end))).collect();
         Ok(mapped)
+    }
+
+    /// About how long the text of an answer will be.
+    fn likely_bytes(&self, query: &Query, rows: &Rows) -> usize {
+        let fixed = self.families.iter().flatten().map(|feed| {
+            let labels = query.metrics[feed.metric].labels.iter().map(|name| name.len() + ",=\"\"".len());
+            feed.prefix.len() + labels.sum::<usize>() + "{} \n".len()
+        });
+        rows.n_bytes() + rows.len() * fixed.sum::<usize>()
     }
 }
 
 /// The lines of one family as they are written, and where they are.
-#[derive(Default)]
 struct Text {
     bytes: Vec<u8>,
     lines: Vec<Line>,
@@ -304,16 +316,17 @@ fn bit(cell: &[u8]) -> Option<String> {
 /// The place of the column with this name: exactly, else without regard to ASCII case, since MySQL 8 and later
 /// answer `TABLE_NAME` to `table_name`.
 fn find(columns: &[Column], name: &str) -> Result<usize, Failure> {
-    let places = |same: &dyn Fn(&str) -> bool| -> Vec<usize> {
-        columns.iter().enumerate().filter(|(_, column)| same(&column.name)).map(|(n, _)| n).collect()
+    let places = |same: fn(&str, &str) -> bool| {
+        let mut places = (0..columns.len()).filter(|n| same(&columns[*n].name, name));
+        (places.next(), places.next())
     };
-    let mut found = places(&|column| column == name);
-    if found.is_empty() {
-        found = places(&|column| column.eq_ignore_ascii_case(name));
-    }
-    match found[..] {
-        [place] => Ok(place),
-        [] => Err(Failure::answered(
+    let found = match places(|column, name| column == name) {
+        (None, _) => places(str::eq_ignore_ascii_case),
+        found => found,
+    };
+    match found {
+        (Some(place), None) => Ok(place),
+        (None, _) => Err(Failure::answered(
             Reason::Mapping,
             format!("there is no column {name}; the answer has {}", names(columns)),
         )),

@@ -45,6 +45,10 @@ pub struct Rows {
     answered: bool,
 }
 
+/// Room made with the first row: most answers need no more.
+const USUAL_ROWS: usize = 32;
+const USUAL_BYTES: usize = 1000;
+
 /// The end of a NULL, which has no bytes. No cell ends there: the bytes are bounded below it.
 const NULL: u32 = u32::MAX;
 
@@ -72,6 +76,10 @@ impl Rows {
     /// Adds a row with as many cells as there are columns.
     pub fn push<'c>(&mut self, cells: impl Iterator<Item = Option<&'c [u8]>>) -> Result<(), TooLarge> {
         self.answered = true;
+        if self.ends.is_empty() {
+            self.ends.reserve(USUAL_ROWS * self.columns.len());
+            self.bytes.reserve(USUAL_BYTES);
+        }
         if self.len() >= self.limits.rows {
             return Err(TooLarge::Rows(self.limits.rows));
         }
@@ -98,6 +106,11 @@ impl Rows {
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.ends.len().checked_div(self.columns.len()).unwrap_or(0)
+    }
+
+    /// Bytes of all cells together.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Whether there is none.

@@ -294,7 +294,8 @@ impl Item {
                 other => return other.map_err(|error| error.failure),
             }
         }
-        let lane = self.lanes.connect(begun + self.spec.timeout).await?;
+        // Boxed: connecting is rare, and each run is allocated as large as its largest future.
+        let lane = Box::pin(self.lanes.connect(begun + self.spec.timeout)).await?;
         // The server has greeted us in this very run, so whatever became of the query, it is not down.
         let asked = self.ask_on(lane, begun, &mut permit).await;
         asked.map_err(|error| Failure { answered: true, ..error.failure })
@@ -394,7 +395,9 @@ impl InFlight<'_> {
         {
             let set = format!("SET SESSION max_execution_time = {ms}").into();
             lane.session_limit_ms = None;
-            match lane.session.query(&set, &mut Rows::new(ResultLimits::default())).await {
+            // Boxed for the same reason: it would be a seventh of the run.
+            let mut nothing = Box::new(Rows::new(ResultLimits::default()));
+            match lane.session.query(&set, &mut nothing).await {
                 Ok(()) => lane.session_limit_ms = Some(ms),
                 // An old server or a proxy: our own timeout and KILL remain.
                 Err(error) if error.session == SessionState::Intact => {}

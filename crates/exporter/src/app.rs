@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Config,
+    config::{Config, Report},
     job::Job,
     logging::Logging,
     metrics::{self, Live, Process, RunMetrics},
@@ -37,7 +37,13 @@ struct App {
 }
 
 /// Runs until SIGTERM or SIGINT. The error is for a person: what could not be done, and where.
-pub(crate) async fn run(path: &Path, config: &Config, listen: &str, logging: &Logging) -> Result<(), String> {
+pub(crate) async fn run(
+    path: &Path,
+    config: &Config,
+    problems: &Report,
+    listen: &str,
+    logging: &Logging,
+) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     raise_file_limit();
     // Listen first: a port that is taken is said before any server is bothered, and a scrape is answered before
@@ -45,6 +51,9 @@ pub(crate) async fn run(path: &Path, config: &Config, listen: &str, logging: &Lo
     let listener =
         fleet_http::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     say_hello(path, config, &listener, listen);
+    for problem in problems.iter() {
+        tracing::warn!("{}", problem.one_line());
+    }
     let app = App::start(config, listener, logging).await;
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");

@@ -112,6 +112,9 @@ impl fleet_scheduler::Job for Job {
             Missed::TargetDown => 2,
         };
         self.item.target_stats().missed(place, ticks);
+        if reason == Missed::TargetDown {
+            self.item.passed_over();
+        }
     }
 
     fn panicked(&self, message: &str) {

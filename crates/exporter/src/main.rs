@@ -48,12 +48,12 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), u8> {
     let Loaded { config, warnings } = load(cli)?;
     let logging = logging::init(cli.log_level, cli.log_format);
-    for problem in warnings.iter().chain(config::missing_secrets(&config).iter()) {
-        tracing::warn!("{}", problem.one_line());
-    }
+    let problems = warnings.and(config::missing_secrets(&config));
     let listen = cli.bind.clone().unwrap_or_else(|| config.listen.clone());
     let runtime = runtime(config.max_connects + OTHER_BLOCKING_THREADS)?;
-    runtime.block_on(app::run(&cli.config, &config, &listen, &logging)).map_err(|error| fail(FAILED, error))
+    runtime
+        .block_on(app::run(&cli.config, &config, &problems, &listen, &logging))
+        .map_err(|error| fail(FAILED, error))
 }
 
 fn check(cli: &Cli) -> Result<(), u8> {

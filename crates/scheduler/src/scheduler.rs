@@ -223,8 +223,10 @@ impl<J: Job + PartialEq> Scheduler<J> {
             pending_ms: Arc::clone(&pending_ms),
         };
         let token = self.token.child_token();
-        // Around the loop, not inside it: the loop has no exit path that could be wrong.
-        let task = self.tracker.spawn(token.clone().run_until_cancelled_owned(item_loop.run()));
+        // Around the loop, not inside it: the loop has no exit path that could be wrong. Boxed, since each wrapper
+        // keeps room both for what it was given and for what it made of it: several loops' worth for each item.
+        let item_loop = Box::pin(item_loop.run());
+        let task = self.tracker.spawn(token.clone().run_until_cancelled_owned(item_loop));
         Running { item, pending_ms, token, task }
     }
 }
