@@ -121,7 +121,7 @@ keys! {
 
     /// `defaults_file`
     struct RawDefaultsFile {
-        /// The file.
+        /// The option file, such as "my.cnf".
         path: Field<String> = required,
         /// The section of it that is read.
         section: Field<String>,

@@ -24,6 +24,9 @@ use super::{
 const DEFAULT_PORT: u16 = 3306;
 const DEFAULT_CONNECTIONS: u16 = 3;
 
+/// Targets of a fleet. More would be a slip in a range: each has a state, and most have a connection.
+const MAX_TARGETS: usize = 100_000;
+
 /// Settings for single queries, by their names; their places are those of the names.
 pub(super) type Overrides = BTreeMap<String, At<Settings>>;
 
@@ -86,6 +89,7 @@ pub(super) fn check(
         target_names: names::Seen::default(),
         wrong_templates: BTreeSet::new(),
         wrong_files: BTreeSet::new(),
+        too_many: false,
     };
     for (name, node) in groups.0 {
         checker.group(&name, node);
@@ -131,6 +135,8 @@ struct Checker<'a> {
     wrong_templates: BTreeSet<usize>,
     /// Option files already reported.
     wrong_files: BTreeSet<PathBuf>,
+    /// Whether it was said that there are too many targets.
+    too_many: bool,
 }
 
 impl Checker<'_> {
@@ -332,6 +338,14 @@ impl Checker<'_> {
             labels: labels.values().map(|(place, _)| place.clone()).collect(),
         });
         let name = &entry.name;
+        if self.fleet.members.len() + count > MAX_TARGETS {
+            if !std::mem::replace(&mut self.too_many, true) {
+                self.found
+                    .error(&name.at, format!("the fleet has more than {MAX_TARGETS} targets"))
+                    .help("share them among several exporters");
+            }
+            return;
+        }
         for step in 0..count {
             let written = address.as_ref().and_then(|address| self.address_at(address, step));
             let instance = match pattern.expand(step).and_then(|name| names::target(&name).map(|()| name)) {

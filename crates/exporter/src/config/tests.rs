@@ -12,6 +12,13 @@ use fleet_collector::target::{Address, Password};
 
 use super::{Config, Loaded, OnFailure, load, missing_secrets, parse, report::Problem};
 
+mod any_bytes;
+mod docs;
+mod precedence;
+mod schema;
+mod secrets;
+mod shows;
+
 /// A folder of the repository.
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)
@@ -76,22 +83,9 @@ fn twelve_mistakes_are_twelve_messages() {
     assert_eq!(report.iter().count(), 12, "{report}");
 }
 
-#[test]
-fn the_example_in_the_readme_loads_without_a_warning() {
-    let readme = fs::read_to_string(folder("README.md")).unwrap();
-    let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    let loaded = parse(Path::new("README.md"), example).unwrap_or_else(|report| panic!("{report}"));
-    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-}
-
-#[test]
-fn each_example_loads_without_a_warning() {
-    for path in toml_files("configs") {
-        let text = fs::read_to_string(&path).unwrap();
-        let loaded = parse(&path, &text).unwrap_or_else(|report| panic!("{report}"));
-        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-        assert!(!loaded.config.items.is_empty(), "{}", path.display());
-    }
+/// The files that show how it is done.
+fn examples() -> Vec<PathBuf> {
+    [toml_files("configs"), toml_files("docs/examples")].concat()
 }
 
 /// One group, one target and one query, and whatever a test adds to them.
@@ -328,31 +322,6 @@ fn a_summary_adds_up() {
     );
     assert_eq!((config.max_runs, config.max_connects), (256, 32));
     assert_eq!(config.listen, "0.0.0.0:9104");
-}
-
-/// Cuts, doubles and replaces pieces of real files, always in the same way.
-#[test]
-fn no_text_makes_the_loader_panic() {
-    let mut state = 1_u64;
-    let mut below = |n: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(state >> 33).unwrap() % n
-    };
-    let pieces = [
-        "\"", "'''", "{", "{{", "[", "]", "=", ".", "\n", "é", "数", "\\", "0", "-1", "1e999", "password",
-        "\t",
-    ];
-    for path in toml_files("tests/config").into_iter().chain(toml_files("configs")) {
-        let text: Vec<char> = fs::read_to_string(&path).unwrap().chars().collect();
-        for _ in 0..50 {
-            let from = below(text.len() + 1);
-            let to = (from + below(6)).min(text.len());
-            let mut mutant: String = text[..from].iter().collect();
-            mutant.push_str(pieces[below(pieces.len())]);
-            mutant.extend(&text[to..]);
-            let _ = shown(Path::new("f.toml"), &mutant);
-        }
-    }
 }
 
 #[test]
