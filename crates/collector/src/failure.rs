@@ -129,6 +129,12 @@ impl Failure {
         Self { reason, code: None, message: one_line(message.as_ref()), answered: true }
     }
 
+    /// With the server's error number.
+    #[must_use]
+    pub fn with_code(self, code: u16) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
     /// Whether the target counts as down: no answer of any kind, or the login refused.
     pub fn is_down(&self) -> bool {
         !self.answered || matches!(self.reason, Reason::Auth | Reason::TooManyConnections | Reason::Blocked)

@@ -109,8 +109,9 @@ pub(crate) fn number(cell: &[u8]) -> Option<&[u8]> {
 pub fn is_valid(fragment: &[u8]) -> bool {
     std::str::from_utf8(fragment).is_ok() && (fragment.is_empty() || fragment.ends_with(b"\n")) && {
         let mut rest = fragment;
+        let mut names = Vec::new();
         while !rest.is_empty() {
-            match sample_line(rest) {
+            match sample_line(rest, &mut names) {
                 Some(behind) => rest = behind,
                 None => return false,
             }
@@ -119,11 +120,12 @@ pub fn is_valid(fragment: &[u8]) -> bool {
     }
 }
 
-/// Reads one line; `None` if it is not one.
-fn sample_line(line: &[u8]) -> Option<&[u8]> {
+/// Reads one line; `None` if it is not one. `names` is a list to fill anew.
+fn sample_line<'a>(line: &'a [u8], names: &mut Vec<&'a [u8]>) -> Option<&'a [u8]> {
     let mut rest = name(line, b':')?;
     if let Some(labels) = rest.strip_prefix(b"{") {
-        rest = label_pairs(labels)?;
+        names.clear();
+        rest = label_pairs(labels, names)?;
     }
     let rest = rest.strip_prefix(b" ")?;
     let end = rest.iter().position(|b| *b == b'\n')?;
@@ -139,11 +141,16 @@ fn name(text: &[u8], also: u8) -> Option<&[u8]> {
     (length > 0 && !text[0].is_ascii_digit()).then(|| &text[length..])
 }
 
-/// Reads `a="b",c="d"}`.
-fn label_pairs(mut text: &[u8]) -> Option<&[u8]> {
+/// Reads `a="b",c="d"}`. A name that is there twice costs the page, too.
+fn label_pairs<'a>(mut text: &'a [u8], names: &mut Vec<&'a [u8]>) -> Option<&'a [u8]> {
     loop {
-        text = name(text, b'_')?.strip_prefix(b"=\"")?;
-        text = quoted(text)?;
+        let behind = name(text, b'_')?;
+        let label = &text[..text.len() - behind.len()];
+        if names.contains(&label) {
+            return None;
+        }
+        names.push(label);
+        text = quoted(behind.strip_prefix(b"=\"")?)?;
         match text.first()? {
             b',' => text = &text[1..],
             b'}' => return Some(&text[1..]),
@@ -163,6 +170,27 @@ fn quoted(text: &[u8]) -> Option<&[u8]> {
             _ => i += 1,
         }
     }
+}
+
+/// What a series is known by: its name and its labels, in whatever order they stand; an empty label is as good as
+/// none. Within one metric of a query equal texts say the same at less cost.
+pub(crate) fn identity(series: &[u8]) -> Vec<&[u8]> {
+    let brace = series.iter().position(|b| *b == b'{').unwrap_or(series.len());
+    let (name, labels) = series.split_at(brace);
+    let mut parts = vec![name];
+    let mut rest = labels.strip_prefix(b"{").unwrap_or_default();
+    while let Some(quote) = rest.iter().position(|b| *b == b'"')
+        && let Some(behind) = quoted(&rest[quote + 1..])
+    {
+        let pair = &rest[..rest.len() - behind.len()];
+        // No value can end like this: the quotes within one are escaped.
+        if !pair.ends_with(b"=\"\"") {
+            parts.push(pair);
+        }
+        rest = behind.strip_prefix(b",").unwrap_or_default();
+    }
+    parts[1..].sort_unstable();
+    parts
 }
 
 #[cfg(test)]
@@ -225,6 +253,22 @@ mod tests {
     }
 
     #[test]
+    fn a_series_is_the_same_in_any_order_of_its_labels_and_without_the_empty_ones() {
+        #[track_caller]
+        fn check(one: &str, other: &str, same: bool) {
+            assert_eq!(identity(one.as_bytes()) == identity(other.as_bytes()), same, "{one} {other}");
+        }
+        check(r#"a{b="1",c="2"}"#, r#"a{c="2",b="1"}"#, true);
+        check(r#"a{b="",c="2"}"#, r#"a{c="2"}"#, true);
+        check(r#"a{b=""}"#, "a", true);
+        check("a", "b", false);
+        check(r#"a{b="1"}"#, r#"a{b="2"}"#, false);
+        check(r#"a{b="1,c=\"2"}"#, r#"a{b="1",c="2"}"#, false);
+        check(r#"a{b="=\"\""}"#, "a", false);
+        check(r#"a{b="\\",c="}"}"#, r#"a{c="}",b="\\"}"#, true);
+    }
+
+    #[test]
     fn the_check_accepts_what_is_valid_and_nothing_else() {
         for valid in ["", "a 1\n", "a:b{c=\"d\"} -1.5\nx{y=\"\\\\\\\"\\n\",z=\"\"} NaN\n"] {
             assert!(is_valid(valid.as_bytes()), "{valid:?}");
@@ -241,6 +285,7 @@ mod tests {
             "a{b=\"\\x\"} 1\n",
             "a{1=\"c\"} 1\n",
             "a{b:c=\"d\"} 1\n",
+            "a{b=\"c\",b=\"d\"} 1\n",
             "a  1\n",
             "a 1e999\n",
             "a 0x10\n",

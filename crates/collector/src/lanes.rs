@@ -5,7 +5,8 @@
 //! takes its permit along, until the server has confirmed a KILL or its own limit has passed.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Read as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -61,8 +62,11 @@ pub(crate) struct Lanes {
     pub(crate) stats: Arc<TargetStats>,
     pub(crate) pool: Arc<Pool>,
     idle: Mutex<Vec<Lane>>,
+    /// One permit for each connection that the server may see at once, whatever it is for and until it is gone. The
+    /// lanes' permits and `side` leave room for every one but those that are just being closed.
+    slots: Arc<Semaphore>,
     /// At most one side connection at a time.
-    side: Arc<Semaphore>,
+    side: Semaphore,
 }
 
 /// One open connection.
@@ -76,26 +80,30 @@ pub(crate) struct Lane {
     _open: Open,
 }
 
-/// Counts a connection as open for as long as it lives.
+/// Counts a connection as open for as long as it lives, and holds its slot.
 #[derive(Debug)]
-struct Open(Arc<TargetStats>);
+struct Open {
+    stats: Arc<TargetStats>,
+    _slot: OwnedSemaphorePermit,
+}
 
 impl Open {
-    fn new(stats: &Arc<TargetStats>) -> Self {
+    fn new(stats: &Arc<TargetStats>, slot: OwnedSemaphorePermit) -> Self {
         stats.connection_opened();
-        Self(Arc::clone(stats))
+        Self { stats: Arc::clone(stats), _slot: slot }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.connection_closed();
+        self.stats.connection_closed();
     }
 }
 
 impl Lanes {
     pub(crate) fn new(target: Arc<Target>, stats: Arc<TargetStats>, pool: Arc<Pool>) -> Self {
-        Self { target, stats, pool, idle: Mutex::default(), side: Arc::new(Semaphore::new(1)) }
+        let slots = Arc::new(Semaphore::new(usize::from(target.max_connections.max(1))));
+        Self { target, stats, pool, idle: Mutex::default(), slots, side: Semaphore::new(1) }
     }
 
     /// An idle connection, the last one used first, so that those that are not needed grow old.
@@ -121,14 +129,24 @@ impl Lanes {
             let message = format!("no connection to {} in time: {what}", self.target.address);
             Failure::unanswered(Reason::ConnectTimeout, message)
         };
-        let permit = timeout_at(deadline, Arc::clone(&self.pool.connects).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else { return Err(late("too many connects are under way")) };
-        let connecting = timeout_at(deadline, self.open(permit)).await;
+        let Ok(Some((slot, permit))) = timeout_at(deadline, self.admitted(&self.pool.connects)).await else {
+            // Our own queue says nothing about the server.
+            let failure = late("too many connects are under way");
+            return Err(Failure { answered: self.stats.is_up(), ..failure });
+        };
+        let connecting = timeout_at(deadline, self.open(slot, permit)).await;
         connecting.unwrap_or_else(|_| Err(late("the server did not answer")))
     }
 
-    async fn open(&self, permit: OwnedSemaphorePermit) -> Result<Lane, Failure> {
-        let open = Open::new(&self.stats);
+    /// A slot of the target first, then a permit of the fleet: who waits for one target keeps nobody else waiting.
+    async fn admitted(&self, fleet: &Arc<Semaphore>) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        // Neither semaphore is ever closed.
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        Some((slot, Arc::clone(fleet).acquire_owned().await.ok()?))
+    }
+
+    async fn open(&self, slot: OwnedSemaphorePermit, permit: OwnedSemaphorePermit) -> Result<Lane, Failure> {
+        let open = Open::new(&self.stats, slot);
         self.stats.connect_begun();
         let password = password(&self.target.password).await?;
         let session = self.pool.driver.connect(&self.target, &password, permit).await?;
@@ -173,13 +191,11 @@ impl Lanes {
 
     /// Kills the session, not only its query: we will not use it again, and KILL QUERY could meet a later query.
     async fn kill(&self, id: u64, server: &crate::driver::Server) -> KillResult {
-        // Neither semaphore is ever closed.
-        let (Ok(_one), Ok(few)) =
-            (self.side.acquire().await, Arc::clone(&self.pool.kills).acquire_owned().await)
-        else {
+        let Ok(_one) = self.side.acquire().await else { return KillResult::Unreachable };
+        let Some((slot, few)) = self.admitted(&self.pool.kills).await else {
             return KillResult::Unreachable;
         };
-        let Ok(mut side) = self.open(few).await else { return KillResult::Unreachable };
+        let Ok(mut side) = self.open(slot, few).await else { return KillResult::Unreachable };
         if !side.session.server().is_same(server) {
             self.farewell(side);
             return KillResult::OtherServer;
@@ -253,7 +269,12 @@ async fn password(source: &Password) -> Result<Secret, Failure> {
         Password::DefaultsFile { .. } => Err(failed("defaults_file is not wired yet".to_owned())),
         Password::File(path) => {
             let file = path.clone();
-            let content = spawn_blocking(move || std::fs::read(file)).await;
+            let content = spawn_blocking(move || {
+                let mut content = Vec::new();
+                File::open(file)?.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut content)?;
+                Ok(content)
+            })
+            .await;
             let content = content.unwrap_or_else(|_| Err(io::Error::other("reading was given up")));
             let content = content.map_err(|error| failed(format!("{}: {error}", path.display())))?;
             if content.len() > MAX_SECRET_BYTES {

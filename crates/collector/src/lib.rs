@@ -19,6 +19,8 @@ pub mod run;
 pub mod snapshot;
 pub mod statement;
 pub mod target;
+#[cfg(test)]
+mod testing;
 pub mod version;
 
 pub use clock::BootTime;

@@ -1,12 +1,12 @@
 //! Rows to samples: pure. The columns are found by name once per answer, and each row then becomes text.
 
-use std::{collections::HashSet, ops::Range};
+use std::{collections::HashSet, hash::Hash, ops::Range};
 
 use bytes::Bytes;
 
 use crate::{
     Failure, Metric, OnNull, Query, Reason, Rows, Target, ValueSource,
-    fragment::{append_label, is_valid, labels_text, number},
+    fragment::{append_label, identity, is_valid, labels_text, number},
     rows::{CellKind, Column, Row},
 };
 
@@ -76,7 +76,7 @@ impl Plan {
             for feed in feeds {
                 map_metric(query, &query.metrics[feed.metric], feed, rows, &mut text, &mut mapped)?;
             }
-            mapped.dropped[0] += text.drop_duplicates(start);
+            mapped.dropped[0] += text.drop_duplicates(start, feeds.len());
             if !is_valid(&text.bytes[start..]) {
                 // Our own mistake, then: nobody else's page suffers for it.
                 mapped.dropped[2] += text.lines.len() as u64;
@@ -111,16 +111,19 @@ struct Line {
 }
 
 impl Text {
-    /// Keeps the first of equal series. Returns how many lines went.
-    fn drop_duplicates(&mut self, start: usize) -> u64 {
-        let mut seen = HashSet::with_capacity(self.lines.len());
-        if self.lines.len() < 2 || self.lines.iter().all(|line| seen.insert(&self.bytes[line.series.clone()]))
-        {
+    /// Keeps the first of equal series in the lines from `start` on. Returns how many lines went.
+    fn drop_duplicates(&mut self, start: usize, feeds: usize) -> u64 {
+        if self.lines.len() < 2 {
             return 0;
         }
-        seen.clear();
-        let kept: Vec<_> =
-            self.lines.iter().filter(|line| seen.insert(&self.bytes[line.series.clone()])).cloned().collect();
+        let series = self.lines.iter().map(|line| &self.bytes[line.series.clone()]);
+        // One feed writes equal series alike; several may order or leave out labels each in its own way.
+        let fresh = if feeds > 1 { firsts(series.map(identity)) } else { firsts(series) };
+        if fresh.iter().all(|fresh| *fresh) {
+            return 0;
+        }
+        let kept = self.lines.iter().zip(&fresh).filter(|(_, fresh)| **fresh).map(|(line, _)| line.clone());
+        let kept: Vec<_> = kept.collect();
         let bytes: Vec<u8> =
             kept.iter().flat_map(|line| &self.bytes[line.series.start..line.end]).copied().collect();
         let gone = self.lines.len() - kept.len();
@@ -129,6 +132,12 @@ impl Text {
         self.lines = kept;
         gone as u64
     }
+}
+
+/// For each whether it is the first of its like.
+fn firsts<T: Eq + Hash>(all: impl Iterator<Item = T>) -> Vec<bool> {
+    let mut seen = HashSet::with_capacity(all.size_hint().0);
+    all.map(|one| seen.insert(one)).collect()
 }
 
 fn map_metric(
@@ -149,7 +158,7 @@ fn map_metric(
         ValueSource::Column(name) => Some(find(rows.columns(), name)?),
         ValueSource::Static(_) => None,
     };
-    let (mut numbers, mut others) = (0_usize, 0_u64);
+    let (mut numbers, mut others, mut example) = (0_usize, 0_u64, None);
     for row in rows.iter() {
         let start = text.bytes.len();
         text.bytes.extend_from_slice(feed.prefix.as_bytes());
@@ -163,9 +172,9 @@ fn map_metric(
                 text.bytes.truncate(start);
                 continue;
             }
-            Value::NotANumber(found) => {
+            Value::NotANumber(column, cell) => {
                 others += 1;
-                mapped.example.get_or_insert(found);
+                example.get_or_insert_with(|| not_a_number(column, cell));
                 text.bytes.truncate(start);
                 continue;
             }
@@ -179,9 +188,9 @@ fn map_metric(
     }
     mapped.dropped[1] += others;
     if numbers == 0 && others > 0 {
-        let found = mapped.example.take().unwrap_or_default();
-        return Err(Failure::answered(Reason::Mapping, found));
+        return Err(Failure::answered(Reason::Mapping, example.unwrap_or_default()));
     }
+    mapped.example = mapped.example.take().or(example);
     Ok(())
 }
 
@@ -216,19 +225,19 @@ fn append_labels(
     cut
 }
 
-enum Value {
+enum Value<'a> {
     Number,
     Skipped,
-    NotANumber(String),
+    NotANumber(&'a Column, &'a [u8]),
 }
 
-fn append_value(
+fn append_value<'a>(
     out: &mut Vec<u8>,
     metric: &Metric,
     column: Option<usize>,
-    row: &Row<'_>,
-    columns: &[Column],
-) -> Result<Value, Failure> {
+    row: &Row<'a>,
+    columns: &'a [Column],
+) -> Result<Value<'a>, Failure> {
     let column = match (&metric.value, column) {
         (ValueSource::Static(text), _) => {
             out.extend_from_slice(text.as_bytes());
@@ -260,7 +269,7 @@ fn append_value(
         CellKind::Text | CellKind::Temporal => number(cell).map(|digits| out.extend_from_slice(digits)),
     };
     if digits.is_none() {
-        return Ok(Value::NotANumber(not_a_number(&columns[column], cell)));
+        return Ok(Value::NotANumber(&columns[column], cell));
     }
     Ok(Value::Number)
 }
@@ -312,3 +321,6 @@ fn find(columns: &[Column], name: &str) -> Result<usize, Failure> {
 fn names(columns: &[Column]) -> String {
     columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use sqlx::{
 use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking, time::timeout};
 
 use crate::{
-    Address, Failure, Reason, Rows, Secret, Target, TlsMode,
+    Address, Failure, Password, Reason, Rows, Secret, Target, TlsMode,
     driver::{BoxFuture, Driver, Flavour, QueryError, Server, Session, SessionState},
     query::ResultLimits,
     rows::{CellKind, Column, TooLarge},
@@ -128,7 +128,8 @@ fn settings(flavour: Flavour) -> [&'static str; 4] {
 /// Who the server is, and the session's number.
 async fn introduce(connection: &mut MySqlConnection) -> Result<(Server, u64), Failure> {
     const WHO: &str = "SELECT @@version, @@version_comment, CONNECTION_ID(), @@hostname, @@port, @@server_id";
-    let mut rows = Rows::new(ResultLimits::default());
+    // A few short words; they end up in labels.
+    let mut rows = Rows::new(ResultLimits { rows: 1, result_bytes: 4096, ..ResultLimits::default() });
     fetch(connection, WHO.into(), &mut rows).await.map_err(|error| error.failure)?;
     let Some(row) = rows.iter().next() else {
         return Err(Failure::answered(Reason::Protocol, "the server did not say its version"));
@@ -257,7 +258,13 @@ async fn open(
     // sqlx compares the certificate with the host it was given, so under verify_identity the name stays, and sqlx
     // resolves it once more: the answer is fresh in every resolver's cache.
     if addresses.is_empty() || target.tls.mode == TlsMode::VerifyIdentity {
-        return options.connect().await.map_err(|error| connect_failure(&error));
+        let connected = match options.connect().await {
+            Err(error) if wants_whole_password(target, &error) => {
+                options.ssl_mode(MySqlSslMode::Preferred).connect().await
+            }
+            other => other,
+        };
+        return connected.map_err(|error| connect_failure(&error));
     }
     let mut last = Failure::unanswered(Reason::Dns, "the host name has no address");
     for address in addresses {
@@ -270,6 +277,16 @@ async fn open(
         }
     }
     Err(last)
+}
+
+/// Whether TLS may help although a socket needs none. MySQL asks for the whole password when it has not seen it for
+/// a while (`caching_sha2_password`), and on a socket it takes it in plain text; sqlx gives it under TLS only, and what
+/// it sends instead is refused as a wrong password. Once accepted, it is in the server's cache.
+fn wants_whole_password(target: &Target, error: &sqlx::Error) -> bool {
+    matches!(target.address, Address::Socket(_))
+        && target.tls.mode == TlsMode::Disabled
+        && target.password != Password::None
+        && server_error(error).is_some_and(|(code, _)| code == 1045)
 }
 
 /// The host's addresses. The resolver's thread holds the permit until it ends, whoever still waits for it.
@@ -291,20 +308,35 @@ async fn resolve(
 /// Why there is no session.
 fn connect_failure(error: &sqlx::Error) -> Failure {
     if let Some((code, message)) = server_error(error) {
-        let reason = match code {
-            1040 | 1203 | 1226 => Reason::TooManyConnections,
-            1129 | 1130 => Reason::Blocked,
-            // Whatever else a server says instead of a session, it is about the account, or about the schema
-            // that the account asked for.
-            _ => Reason::Auth,
-        };
-        return Failure { code: Some(code), ..Failure::answered(reason, message) };
+        return login_failure(code, &message);
     }
     match error {
+        sqlx::Error::Configuration(source) if source.to_string().contains("RSA") => Failure::unanswered(
+            Reason::Tls,
+            "the server asks for the password in full, which goes out under TLS only",
+        ),
+        sqlx::Error::Configuration(source) => Failure::unanswered(Reason::Credentials, source.to_string()),
         sqlx::Error::Tls(source) => Failure::unanswered(Reason::Tls, format!("TLS: {source}")),
         sqlx::Error::Io(source) => io_failure(source, Reason::Unreachable),
         other => Failure::unanswered(Reason::Protocol, other.to_string()),
     }
+}
+
+/// What the server said instead of a session. Whatever it is, the target is down.
+fn login_failure(code: u16, message: &str) -> Failure {
+    let failure = match code {
+        1040 | 1203 | 1226 => Failure::answered(Reason::TooManyConnections, message),
+        1129 | 1130 => Failure::answered(Reason::Blocked, message),
+        // Shutting down, or not ready yet.
+        1053 | 1077 | 3168 => Failure::unanswered(Reason::Lost, message),
+        // What it read of us was not whole, or not in time.
+        1043 | 1153..=1161 => Failure::unanswered(Reason::Protocol, message),
+        // It wants TLS.
+        3159 => Failure::unanswered(Reason::Tls, message),
+        // Anything else is about the account, or about the schema that the account asked for.
+        _ => Failure::answered(Reason::Auth, message),
+    };
+    failure.with_code(code)
 }
 
 fn io_failure(error: &io::Error, otherwise: Reason) -> Failure {
@@ -318,17 +350,18 @@ fn io_failure(error: &io::Error, otherwise: Reason) -> Failure {
         io::ErrorKind::InvalidData => Reason::Tls,
         _ => otherwise,
     };
-    Failure::unanswered(reason, error.to_string())
+    match error.kind() {
+        // Each layer words this in its own way, one of them with a link to its manual.
+        io::ErrorKind::UnexpectedEof => Failure::unanswered(reason, "the server closed the connection"),
+        _ => Failure::unanswered(reason, error.to_string()),
+    }
 }
 
 /// Why a query failed, and what is left of its session.
 fn query_error(error: &sqlx::Error, answered: bool) -> QueryError {
     if let Some((code, message)) = server_error(error) {
         let (reason, session) = server_reason(code);
-        return QueryError {
-            failure: Failure { code: Some(code), ..Failure::answered(reason, message) },
-            session,
-        };
+        return QueryError { failure: Failure::answered(reason, message).with_code(code), session };
     }
     let (mut failure, session) = match error {
         sqlx::Error::Io(source) => {
@@ -378,6 +411,31 @@ mod tests {
         assert_eq!(connect_failure(&sqlx::Error::Io(reset())).reason, Reason::Lost);
         assert_eq!(query_error(&sqlx::Error::Io(reset()), false).session, SessionState::Ended);
         assert_eq!(query_error(&sqlx::Error::Io(reset()), true).session, SessionState::Doubtful);
+    }
+
+    #[test]
+    fn a_login_that_is_refused_is_down_and_for_its_own_reason() {
+        use Reason::{Auth, Blocked, Lost, Protocol, Tls, TooManyConnections};
+        for (code, reason) in [
+            (1040, TooManyConnections),
+            (1203, TooManyConnections),
+            (1226, TooManyConnections),
+            (1129, Blocked),
+            (1130, Blocked),
+            (1045, Auth),
+            (1049, Auth),
+            (3118, Auth),
+            (1053, Lost),
+            (1159, Protocol),
+            (3159, Tls),
+        ] {
+            let failure = login_failure(code, "as it says");
+            assert_eq!(
+                (failure.reason, failure.code, failure.is_down()),
+                (reason, Some(code), true),
+                "{code}"
+            );
+        }
     }
 
     #[test]

@@ -154,9 +154,9 @@ impl TargetStats {
         self.up.load(Relaxed)
     }
 
-    /// Whether any of its runs has failed since the start.
-    pub fn has_failed(&self) -> bool {
-        self.failures.load(Relaxed) > 0
+    /// How many of its runs have failed since the start.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
     }
 
     /// Connections that are open, or whose query may still run at the server.

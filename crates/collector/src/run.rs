@@ -26,7 +26,12 @@ const MAX_KILLS: usize = 8;
 /// How much longer than the server we wait, so that normally its own clean error comes and the connection lives.
 const MAX_GRACE: Duration = Duration::from_secs(1);
 
+/// A connection that had been closed while it was idle says so within a round trip. One that ends later has been ended
+/// in the middle of the query, maybe by somebody who does not want to see it again at once.
+const FOUND_CLOSED: Duration = Duration::from_millis(500);
+
 /// A connection that took longer than this to open has used up a part of its run's time worth telling the server.
+/// Below it, and below half the grace, the statement goes out with its full limit, whose text is made once.
 const NOTABLE_CONNECT: Duration = Duration::from_millis(50);
 
 /// An item as the configuration says it.
@@ -95,7 +100,7 @@ impl Collector {
                 let stats = Arc::new(TargetStats::new(target, Arc::clone(group)));
                 Arc::new(Lanes::new(Arc::clone(target), stats, Arc::clone(&self.pool)))
             });
-            items.push(Arc::new(Item::new(spec, Arc::clone(lanes), slot)));
+            items.push(Arc::new(Item::new(spec, Arc::clone(lanes), Arc::clone(&self.snapshot), slot)));
         }
         let lanes: Vec<_> = lanes.into_values().collect();
         Arranged {
@@ -143,6 +148,7 @@ impl Arranged {
 pub struct Item {
     spec: ItemSpec,
     lanes: Arc<Lanes>,
+    snapshot: Arc<Snapshot>,
     slot: Arc<Slot>,
     tag: String,
     /// The statement with its full limit, in each flavour; made when first needed.
@@ -199,9 +205,9 @@ impl PartialEq for Item {
 }
 
 impl Item {
-    fn new(spec: ItemSpec, lanes: Arc<Lanes>, slot: Arc<Slot>) -> Self {
+    fn new(spec: ItemSpec, lanes: Arc<Lanes>, snapshot: Arc<Snapshot>, slot: Arc<Slot>) -> Self {
         let tag = slot.id.to_string();
-        Self { spec, lanes, slot, tag, mariadb: OnceLock::new(), mysql: OnceLock::new() }
+        Self { spec, lanes, snapshot, slot, tag, mariadb: OnceLock::new(), mysql: OnceLock::new() }
     }
 
     /// What it is called.
@@ -234,15 +240,15 @@ impl Item {
         };
         let target_changed = match &outcome {
             Ok(_) => self.lanes.stats.succeeded(),
-            Err(failure) => {
-                self.slot.failed();
-                if self.spec.drop_on_failure {
-                    self.slot.clear();
-                }
-                self.lanes.stats.failed(failure)
-            }
+            Err(failure) => self.failed(failure),
         };
         Report { outcome, duration: begun.elapsed(), target_changed }
+    }
+
+    /// The target was down at the item's tick. Nothing more can be learned about it now, so nobody need wait for it
+    /// to be tried.
+    pub fn passed_over(&self) {
+        self.slot.mark_tried();
     }
 
     /// A run of this item panicked.
@@ -250,16 +256,24 @@ impl Item {
         // Whether the server is up is another question than whether our code is.
         let failure =
             Failure { answered: self.lanes.stats.is_up(), ..Failure::unanswered(Reason::Panic, message) };
-        self.slot.failed();
-        self.lanes.stats.failed(&failure);
+        self.failed(&failure);
         failure
+    }
+
+    /// Keeps or drops the last good result, and counts. Returns whether the target's state changed.
+    fn failed(&self, failure: &Failure) -> bool {
+        self.slot.mark_tried();
+        if self.spec.drop_on_failure {
+            self.slot.clear();
+        }
+        self.lanes.stats.failed(failure)
     }
 
     fn publish(&self, rows: &Rows) -> Result<Success, Failure> {
         let mapped = self.slot.plan.map(&self.spec.query, rows)?;
         let success =
             Success { rows: rows.len(), series: mapped.series, not_a_number: mapped.example.clone() };
-        self.slot.publish(mapped, BootTime::now(), self.spec.expire_after);
+        self.snapshot.publish(&self.slot, mapped, BootTime::now(), self.spec.expire_after);
         Ok(success)
     }
 
@@ -269,14 +283,18 @@ impl Item {
         let mut permit = Some(permit);
         if let Some(lane) = self.lanes.take_idle() {
             match self.ask_on(lane, begun, &mut permit).await {
-                Err(QueryError { session: SessionState::Ended, failure }) if permit.is_some() => {
+                Err(QueryError { session: SessionState::Ended, failure })
+                    if begun.elapsed() < FOUND_CLOSED =>
+                {
                     tracing::debug!(item = %self.slot.id, %failure, "an idle connection was closed; trying a fresh one");
                 }
                 other => return other.map_err(|error| error.failure),
             }
         }
         let lane = self.lanes.connect(begun + self.spec.timeout).await?;
-        self.ask_on(lane, begun, &mut permit).await.map_err(|error| error.failure)
+        // The server has greeted us in this very run, so whatever became of the query, it is not down.
+        let asked = self.ask_on(lane, begun, &mut permit).await;
+        asked.map_err(|error| Failure { answered: true, ..error.failure })
     }
 
     async fn ask_on(
@@ -317,9 +335,14 @@ impl Item {
 
     /// The item's timeout, less what a slow connect has used of it.
     fn server_limit(&self, begun: Instant) -> Duration {
-        let used = begun.elapsed();
-        if used < NOTABLE_CONNECT { self.spec.timeout } else { self.spec.timeout.saturating_sub(used) }
-            .max(Duration::from_millis(1))
+        let (used, timeout) = (begun.elapsed(), self.spec.timeout);
+        if used < NOTABLE_CONNECT.min(grace(timeout) / 2) {
+            return timeout;
+        }
+        // Servers count in whole milliseconds.
+        Duration::from_millis(
+            u64::try_from(timeout.saturating_sub(used).as_millis()).unwrap_or(u64::MAX).max(1),
+        )
     }
 
     /// None: the query has no variant for this server.
@@ -387,8 +410,16 @@ impl InFlight<'_> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        if let (Some(lane), Some(permit)) = (self.lane.take(), self.permit.take()) {
+        // Only with the lane: a run whose lane is given back or let go keeps its permit.
+        if let Some(lane) = self.lane.take()
+            && let Some(permit) = self.permit.take()
+        {
             self.lanes.abandon(lane, permit, self.server_limit);
         }
     }
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
 use crate::{
-    BootTime, Family, Kind, Query, Target,
+    Address, BootTime, Family, Kind, Query, Target,
+    fragment::identity,
     mapping::{DROPPED, Mapped, Plan},
     rollup::{Lines, wall_ms},
 };
@@ -59,13 +60,18 @@ struct Layout {
     slots: BTreeMap<ItemId, Arc<Slot>>,
     queries: BTreeMap<Arc<str>, Arc<QueryStats>>,
     families: Vec<FamilyPlace>,
+    /// For each item of a family that several queries feed on its target: its sources on that target.
+    shared: BTreeMap<ItemId, Vec<Arc<[Source]>>>,
 }
+
+/// An item and the place of a family's fragment within its result.
+type Source = (Arc<Slot>, usize);
 
 #[derive(Debug)]
 struct FamilyPlace {
     family: Arc<Family>,
-    /// The items that feed it, in their order, and the place of its fragment within each.
-    sources: Vec<(Arc<Slot>, usize)>,
+    /// What feeds it, in the order of the items.
+    sources: Vec<Source>,
     /// Whether more than one query feeds it, so that equal series are possible.
     shared: bool,
 }
@@ -83,6 +89,8 @@ pub struct Slot {
     /// Whose place it is.
     pub id: ItemId,
     query: Arc<Query>,
+    /// The server that the result is from.
+    address: Address,
     pub(crate) plan: Plan,
     stats: Arc<QueryStats>,
     totals: Arc<Totals>,
@@ -107,8 +115,8 @@ struct QueryStats {
 }
 
 impl Snapshot {
-    /// Makes these the items. One that was there with the same query keeps its result and its counters; the
-    /// results of the others are gone with this call. Gives each item's place, in the order asked for.
+    /// Makes these the items. One that was there with the same query and the same server keeps its result and its
+    /// counters; the results of the others are gone with this call. Gives each item's place, in the order asked for.
     pub fn arrange(&self, items: &[(Arc<Query>, Arc<Target>)]) -> Vec<Arc<Slot>> {
         let old = self.layout.load();
         let mut layout = Layout::default();
@@ -120,18 +128,27 @@ impl Snapshot {
                 .or_insert_with(|| old.queries.get(&query.name).map(Arc::clone).unwrap_or_default());
             let id = ItemId { query: Arc::clone(&query.name), target: Arc::clone(&target.name) };
             let plan = Plan::new(query, target);
-            let kept = old.slots.get(&id).filter(|slot| slot.query == *query && slot.plan == plan);
-            let slot = kept.map_or_else(
-                || {
-                    let stats = Arc::clone(stats);
-                    Arc::new(Slot::new(id.clone(), Arc::clone(query), plan, stats, Arc::clone(&self.totals)))
-                },
-                Arc::clone,
-            );
+            let same =
+                |slot: &Slot| slot.query == *query && slot.plan == plan && slot.address == target.address;
+            let slot = match old.slots.get(&id).filter(|slot| same(slot)) {
+                Some(kept) => Arc::clone(kept),
+                None => Arc::new(Slot {
+                    id: id.clone(),
+                    query: Arc::clone(query),
+                    address: target.address.clone(),
+                    plan,
+                    stats: Arc::clone(stats),
+                    totals: Arc::clone(&self.totals),
+                    current: ArcSwapOption::empty(),
+                    tried: AtomicBool::new(false),
+                    last_success_ms: AtomicU64::new(0),
+                }),
+            };
             layout.slots.insert(id, Arc::clone(&slot));
             places.push(slot);
         }
         layout.families = families(&layout.slots);
+        layout.shared = shared(&layout.families);
         let layout = Arc::new(layout);
         self.layout.store(Arc::clone(&layout));
         for (id, slot) in &old.slots {
@@ -140,6 +157,14 @@ impl Snapshot {
             }
         }
         places
+    }
+
+    /// Replaces an item's result whole. `now` is when it was read; after `expire_after` it is no longer shown.
+    pub(crate) fn publish(&self, slot: &Arc<Slot>, mapped: Mapped, now: BootTime, expire_after: Duration) {
+        let before = slot.publish(mapped, now, expire_after);
+        for sources in self.layout.load().shared.get(&slot.id).into_iter().flatten() {
+            count_hidden(sources, slot, before.as_deref(), now);
+        }
     }
 
     /// Everything that is within its age limit at `now`, family by family in the order of their names. Of equal
@@ -250,12 +275,54 @@ fn families(slots: &BTreeMap<ItemId, Arc<Slot>>) -> Vec<FamilyPlace> {
     families.into_values().collect()
 }
 
+/// The sources of shared families, target by target, under each item that is one of several.
+fn shared(families: &[FamilyPlace]) -> BTreeMap<ItemId, Vec<Arc<[Source]>>> {
+    let mut shared: BTreeMap<ItemId, Vec<Arc<[Source]>>> = BTreeMap::new();
+    for place in families.iter().filter(|place| place.shared) {
+        let mut targets: BTreeMap<&str, Vec<Source>> = BTreeMap::new();
+        for (slot, fragment) in &place.sources {
+            targets.entry(&slot.id.target).or_default().push((Arc::clone(slot), *fragment));
+        }
+        for sources in targets.into_values().filter(|sources| sources.len() > 1) {
+            let sources: Arc<[Source]> = sources.into();
+            for (slot, _) in &*sources {
+                shared.entry(slot.id.clone()).or_default().push(Arc::clone(&sources));
+            }
+        }
+    }
+    shared
+}
+
+/// Counts the samples that the result just published by `slot` (after `before`) does not get shown, since a query
+/// with an earlier name has them, and those of queries with later names that were shown up to now. So each sample
+/// counts once; two items of one target that publish in the same moment may count one sample for both.
+fn count_hidden(sources: &[Source], slot: &Arc<Slot>, before: Option<&Published>, now: BootTime) {
+    let Some(own) = sources.iter().position(|(source, _)| Arc::ptr_eq(source, slot)) else {
+        return;
+    };
+    let texts: Vec<_> =
+        sources.iter().map(|(source, place)| source.fragment(*place, now).unwrap_or_default()).collect();
+    let old = before.and_then(|before| before.fragment(sources[own].1, now)).unwrap_or_default();
+    let series = |text| lines(text).map(|(_, series)| identity(series));
+    let count = |slot: &Slot, hidden: usize| slot.stats.dropped[0].fetch_add(hidden as u64, Relaxed);
+
+    let mut hidden: HashSet<_> = texts[..own].iter().flat_map(|text| series(text)).collect();
+    let new: HashSet<_> = series(&texts[own]).collect();
+    count(slot, new.intersection(&hidden).count());
+    hidden.extend(series(&old));
+    for ((later, _), text) in sources.iter().zip(&texts).skip(own + 1) {
+        count(later, series(text).filter(|series| new.contains(series) && !hidden.contains(series)).count());
+        hidden.extend(series(text));
+    }
+}
+
 /// The pieces without the lines whose series stood in an earlier piece; a piece without any goes through untouched.
 fn without_repeats(pieces: &[Bytes]) -> Vec<Bytes> {
     let mut seen = HashSet::new();
     let mut kept = Vec::with_capacity(pieces.len());
     for piece in pieces {
-        let fresh: Vec<_> = lines(piece).map(|(line, series)| (line, seen.insert(series))).collect();
+        let fresh: Vec<_> =
+            lines(piece).map(|(line, series)| (line, seen.insert(identity(series)))).collect();
         if fresh.iter().all(|(_, fresh)| *fresh) {
             kept.push(piece.clone());
         } else {
@@ -285,21 +352,8 @@ impl Totals {
 }
 
 impl Slot {
-    fn new(id: ItemId, query: Arc<Query>, plan: Plan, stats: Arc<QueryStats>, totals: Arc<Totals>) -> Self {
-        Self {
-            id,
-            query,
-            plan,
-            stats,
-            totals,
-            current: ArcSwapOption::empty(),
-            tried: AtomicBool::new(false),
-            last_success_ms: AtomicU64::new(0),
-        }
-    }
-
-    /// Replaces the item's result whole. `now` is when it was read; `expire_after` that it is not shown.
-    pub(crate) fn publish(&self, mapped: Mapped, now: BootTime, expire_after: Duration) {
+    /// Gives the result before.
+    fn publish(&self, mapped: Mapped, now: BootTime, expire_after: Duration) -> Option<Arc<Published>> {
         for (counter, dropped) in self.stats.dropped.iter().zip(mapped.dropped) {
             counter.fetch_add(dropped, Relaxed);
         }
@@ -312,11 +366,11 @@ impl Slot {
             bytes: mapped.fragments.iter().map(|f| i64::try_from(f.len()).unwrap_or(i64::MAX)).sum(),
             fragments: mapped.fragments,
         };
-        self.swap(Some(published));
+        self.swap(Some(published))
     }
 
-    /// A run failed; its last good result stays until its age limit.
-    pub(crate) fn failed(&self) {
+    /// The item has had its turn, with or without a result; the last good one stays until its age limit.
+    pub(crate) fn mark_tried(&self) {
         self.tried.store(true, Relaxed);
     }
 
@@ -325,15 +379,31 @@ impl Slot {
         self.swap(None);
     }
 
-    fn swap(&self, new: Option<Published>) {
+    fn swap(&self, new: Option<Published>) -> Option<Arc<Published>> {
         let new = new.map(Arc::new);
         let old = self.current.swap(new.clone());
         self.totals.count(old.as_deref(), new.as_deref());
+        old
     }
 
     fn fragment(&self, place: usize, now: BootTime) -> Option<Bytes> {
-        let current = self.current.load();
-        let published = current.as_ref().filter(|published| published.expires > now)?;
-        published.fragments.get(place).filter(|fragment| !fragment.is_empty()).cloned()
+        self.current.load().as_ref()?.fragment(place, now)
     }
 }
+
+impl Drop for Slot {
+    /// A run that outlived its item's place may have published once more; nothing else would count that out.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl Published {
+    fn fragment(&self, place: usize, now: BootTime) -> Option<Bytes> {
+        let fragment = self.fragments.get(place).filter(|fragment| !fragment.is_empty())?;
+        (self.expires > now).then(|| fragment.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -57,28 +57,33 @@ pub struct Limited {
 impl Statement {
     /// Checks the text: one statement, whose first keyword only reads, without a clause that writes or locks.
     ///
-    /// How quotes are read depends on the server's `sql_mode` (`NO_BACKSLASH_ESCAPES`, `ANSI_QUOTES`), which is not
-    /// known here, so the text must pass under every reading.
+    /// How quotes are read depends on the server's `sql_mode` (`NO_BACKSLASH_ESCAPES`, `ANSI_QUOTES`), and whether
+    /// an executable comment is run on its version. Neither is known here, so the text must pass under every reading.
     pub fn check(sql: &str) -> Result<Self, Refusal> {
         Self::check_with(sql, Calls::Refused)
     }
 
     /// The same where a procedure may be called, whatever it does.
     pub fn check_with(sql: &str, calls: Calls) -> Result<Self, Refusal> {
-        let mut hint = None;
-        for single in [true, false] {
-            for double in [true, false] {
-                let tokens = tokens(sql, Escapes { single, double })?;
-                check_tokens(sql, &tokens, calls)?;
-                if single && double {
-                    hint = hint_place(sql, &tokens);
+        let mut places = Vec::new();
+        for executable in [true, false] {
+            for single in [true, false] {
+                for double in [true, false] {
+                    let tokens = tokens(sql, Reading { single, double, executable })?;
+                    let end = check_tokens(sql, &tokens, calls)?;
+                    places.push((hint_place(sql, &tokens), end));
                 }
             }
         }
-        Ok(Self { sql: sql.trim_end().trim_end_matches(';').trim_end().to_owned(), hint })
+        // Where the readings differ, nothing is put in and nothing cut off.
+        let (hint, end) = places[0];
+        let hint = hint.filter(|_| places.iter().all(|(other, _)| *other == hint));
+        let end = end.filter(|_| places.iter().all(|(_, other)| *other == end));
+        Ok(Self { sql: sql[..end.unwrap_or(sql.len())].trim_end().to_owned(), hint })
     }
 
-    /// The text as the author wrote it, without trailing space and semicolon.
+    /// The text as the author wrote it, without the semicolon and what follows it: a comment there would be a second,
+    /// empty statement.
     pub fn sql(&self) -> &str {
         &self.sql
     }
@@ -122,37 +127,44 @@ impl Statement {
     }
 }
 
-/// Checks a setting of a session: one SET of variables of the session, under every reading of its quotes.
+/// Checks a setting of a session: one SET of variables of the session, under every reading.
 pub fn check_set(sql: &str) -> Result<(), Refusal> {
-    const HELP: &str = "write one SET of the session's variables, such as \"set max_statement_time = 5\"";
-    for single in [true, false] {
-        for double in [true, false] {
-            let tokens = tokens(sql, Escapes { single, double })?;
-            one_statement(&tokens)?;
-            let Some(first) = tokens.first() else { return refuse(0..=0, "there is no statement", HELP) };
-            if word(sql, &tokens, 0) != "set" {
-                return refuse_at(first, "the statement does not start with SET", HELP);
-            }
-            // These words change the server or its accounts, and STATEMENT runs another statement.
-            let harmful = ["global", "persist", "persist_only", "password", "statement"];
-            let found = (1..tokens.len()).find(|n| {
-                let word = word(sql, &tokens, *n);
-                // SET DEFAULT ROLE; behind a variable's name DEFAULT is a value.
-                harmful.contains(&word.as_str()) || (*n == 1 && word == "default")
-            });
-            if let Some(n) = found {
-                return refuse_at(&tokens[n], "this SET reaches beyond the session", HELP);
+    for executable in [true, false] {
+        for single in [true, false] {
+            for double in [true, false] {
+                check_set_tokens(sql, &tokens(sql, Reading { single, double, executable })?)?;
             }
         }
     }
     Ok(())
 }
 
-/// Which quotes know the backslash as an escape.
+fn check_set_tokens(sql: &str, tokens: &[Token]) -> Result<(), Refusal> {
+    const HELP: &str = "write one SET of the session's variables, such as \"set max_statement_time = 5\"";
+    one_statement(tokens)?;
+    let Some(first) = tokens.first() else { return refuse(0..=0, "there is no statement", HELP) };
+    if word(sql, tokens, 0) != "set" {
+        return refuse_at(first, "the statement does not start with SET", HELP);
+    }
+    // These words change the server or its accounts, and STATEMENT runs another statement.
+    let harmful = ["global", "persist", "persist_only", "password", "statement"];
+    let found = (1..tokens.len()).find(|n| {
+        let word = word(sql, tokens, *n);
+        // SET DEFAULT ROLE; behind a variable's name DEFAULT is a value.
+        harmful.contains(&word.as_str()) || (*n == 1 && word == "default")
+    });
+    found.map_or(Ok(()), |n| refuse_at(&tokens[n], "this SET reaches beyond the session", HELP))
+}
+
+/// One way in which a server may read the text.
 #[derive(Clone, Copy)]
-struct Escapes {
+struct Reading {
+    /// Whether the backslash escapes in single quotes.
     single: bool,
+    /// Whether it does in double quotes, which may be those of a name.
     double: bool,
+    /// Whether executable comments are run, or are comments like any other.
+    executable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +184,7 @@ struct Token {
 }
 
 /// The tokens of the text, comments left out and executable comments looked into.
-fn tokens(sql: &str, escapes: Escapes) -> Result<Vec<Token>, Refusal> {
+fn tokens(sql: &str, reading: Reading) -> Result<Vec<Token>, Refusal> {
     let bytes = sql.as_bytes();
     let mut tokens = Vec::new();
     let mut executable = false;
@@ -190,25 +202,33 @@ fn tokens(sql: &str, escapes: Escapes) -> Result<Vec<Token>, Refusal> {
             }
             b if b.is_ascii_whitespace() || b == 0x0b => i += 1,
             b'#' => i += line_length(rest),
-            b'-' if rest.starts_with(b"--") && rest.get(2).is_none_or(|b| *b <= b' ') => {
+            b'-' if rest.starts_with(b"--") && rest.get(2).is_none_or(|b| *b <= b' ' || *b == 0x7f) => {
                 i += line_length(rest);
             }
             b'*' if executable && rest.starts_with(b"*/") => {
                 executable = false;
                 i += 2;
             }
-            b'/' if rest.starts_with(b"/*") => match executable_prefix(rest) {
-                Some(length) if !executable => {
+            b'/' if rest.starts_with(b"/*") => {
+                if executable {
+                    return nested_comment(i);
+                }
+                let prefix = executable_prefix(rest);
+                if let Some(length) = prefix.filter(|_| reading.executable) {
                     executable = true;
                     i += length;
+                    continue;
                 }
-                _ => match find(&rest[2..], b"*/") {
-                    Some(end) => i += end + 4,
-                    None => return refuse(i..=i + 1, "a comment that does not end", "end it with */"),
-                },
-            },
+                let Some(end) = find(&rest[2..], b"*/") else {
+                    return refuse(i..=i + 1, "a comment that does not end", "end it with */");
+                };
+                if let Some(inner) = prefix.and_then(|_| find(&rest[2..end + 2], b"/*")) {
+                    return nested_comment(i + 2 + inner);
+                }
+                i += end + 4;
+            }
             quote @ (b'\'' | b'"' | b'`') => {
-                let backslash = (quote == b'\'' && escapes.single) || (quote == b'"' && escapes.double);
+                let backslash = (quote == b'\'' && reading.single) || (quote == b'"' && reading.double);
                 let Some(length) = quoted_length(rest, quote, backslash) else {
                     return refuse(
                         i..=i,
@@ -220,10 +240,13 @@ fn tokens(sql: &str, escapes: Escapes) -> Result<Vec<Token>, Refusal> {
                 i += length;
                 tokens.push(Token { kind: Kind::Value, at: start..i });
             }
+            b'0'..=b'9' => {
+                i += number_length(rest);
+                tokens.push(Token { kind: Kind::Value, at: start..i });
+            }
             b if is_word(b) => {
                 i += rest.iter().take_while(|b| is_word(**b)).count();
-                let kind = if rest[0].is_ascii_digit() { Kind::Value } else { Kind::Word };
-                tokens.push(Token { kind, at: start..i });
+                tokens.push(Token { kind: Kind::Word, at: start..i });
             }
             b => {
                 i += 1;
@@ -241,8 +264,9 @@ fn tokens(sql: &str, escapes: Escapes) -> Result<Vec<Token>, Refusal> {
     Ok(tokens)
 }
 
-fn check_tokens(sql: &str, tokens: &[Token], calls: Calls) -> Result<(), Refusal> {
-    one_statement(tokens)?;
+/// Gives the place of the semicolon, if there is one.
+fn check_tokens(sql: &str, tokens: &[Token], calls: Calls) -> Result<Option<usize>, Refusal> {
+    let end = one_statement(tokens)?;
     first_keyword(sql, tokens, calls)?;
     for (n, token) in tokens.iter().enumerate() {
         if token.kind == Kind::Symbol(b':') && symbol(tokens, n + 1) == Some(b'=') {
@@ -252,8 +276,7 @@ fn check_tokens(sql: &str, tokens: &[Token], calls: Calls) -> Result<(), Refusal
                 "take the := out: a query here only reads",
             );
         }
-        // A name behind a dot is a column, whatever it is called.
-        if token.kind != Kind::Word || (n > 0 && symbol(tokens, n - 1) == Some(b'.')) {
+        if token.kind != Kind::Word || is_column(sql, tokens, n) {
             continue;
         }
         let next = word(sql, tokens, n + 1);
@@ -278,20 +301,26 @@ fn check_tokens(sql: &str, tokens: &[Token], calls: Calls) -> Result<(), Refusal
             _ => {}
         }
     }
-    Ok(())
+    Ok(end)
 }
 
-/// Nothing but further semicolons after the first.
-fn one_statement(tokens: &[Token]) -> Result<(), Refusal> {
+/// A name behind a dot is a column, whatever it is called; but the dot may be that of a number, as in `1.into`.
+fn is_column(sql: &str, tokens: &[Token], n: usize) -> bool {
+    let is_number = |token: &Token| sql.as_bytes()[token.at.start].is_ascii_digit();
+    n > 1 && symbol(tokens, n - 1) == Some(b'.') && !is_number(&tokens[n - 2])
+}
+
+/// Nothing but further semicolons after the first, whose place this gives.
+fn one_statement(tokens: &[Token]) -> Result<Option<usize>, Refusal> {
     let is_end = |token: &Token| token.kind == Kind::Symbol(b';');
-    let Some(end) = tokens.iter().position(is_end) else { return Ok(()) };
+    let Some(end) = tokens.iter().position(is_end) else { return Ok(None) };
     match tokens[end..].iter().find(|token| !is_end(token)) {
         Some(second) => refuse_at(
             second,
             "a second statement",
             "write one statement; make a query of its own out of each further one",
         ),
-        None => Ok(()),
+        None => Ok(Some(tokens[end].at.start)),
     }
 }
 
@@ -337,7 +366,7 @@ fn hint_place(sql: &str, tokens: &[Token]) -> Option<Hint> {
     if word(sql, tokens, 0) != "select" {
         return None;
     }
-    let behind = sql[end..].trim_start();
+    let behind = sql[end..].trim_ascii_start();
     match behind.strip_prefix("/*+") {
         Some(rest) => Some(Hint::Existing(sql.len() - rest.len())),
         None => Some(Hint::New(end)),
@@ -360,6 +389,17 @@ fn symbol(tokens: &[Token], n: usize) -> Option<u8> {
 
 fn is_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_' || b == b'$' || b >= 0x80
+}
+
+/// The length of a number. It ends where it cannot go on, in the middle of a word too: `1e5into` is 1e5 and INTO.
+/// A name that begins with digits is so taken for a number and a name, which refuses a little too much.
+fn number_length(rest: &[u8]) -> usize {
+    let digits = |text: &[u8]| text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let whole = digits(rest);
+    match &rest[whole..] {
+        [b'e' | b'E', exponent @ ..] if digits(exponent) > 0 => whole + 1 + digits(exponent),
+        _ => whole,
+    }
 }
 
 fn line_length(rest: &[u8]) -> usize {
@@ -399,6 +439,14 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
+fn nested_comment<T>(at: usize) -> Result<T, Refusal> {
+    refuse(
+        at..=at + 1,
+        "a comment within an executable comment",
+        "take one of them out: servers disagree on where they end",
+    )
+}
+
 fn refuse<T>(at: std::ops::RangeInclusive<usize>, message: &str, help: &str) -> Result<T, Refusal> {
     Err(Refusal { at: *at.start()..at.end() + 1, message: message.to_owned(), help: help.to_owned() })
 }
@@ -409,6 +457,8 @@ fn refuse_at<T>(token: &Token, message: &str, help: &str) -> Result<T, Refusal> 
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     const SECONDS: Duration = Duration::from_millis(2500);
@@ -519,6 +569,133 @@ mod tests {
     }
 
     #[test]
+    fn a_number_ends_where_it_cannot_go_on_and_what_follows_is_a_word() {
+        for sql in [
+            "select 1into outfile '/x'",
+            "select 1e5into outfile '/x'",
+            "select 1.into outfile '/x'",
+            "select 1.5into outfile '/x'",
+            "select .5into outfile '/x'",
+            "select 1e+5into outfile '/x'",
+        ] {
+            check(sql, "INTO writes a file or a variable [into]");
+        }
+        for sql in
+            ["select 1.5e10, 0x1f, t.2fa, `t`.into from t", "select 1e5from t", "select 1 from 2fa_tokens"]
+        {
+            check(sql, "ok");
+        }
+    }
+
+    #[test]
+    fn an_executable_comment_must_pass_where_it_is_run_and_where_it_is_skipped() {
+        // Run by one server, so it begins with DELETE; skipped by another, so with SELECT.
+        let refused = "the statement does not start with a word that only reads";
+        check("/*!50000 delete */ select 1", &format!("{refused} [delete]"));
+        check("/*!50000 select */ 1", &format!("{refused} [1]"));
+        // Skipped, the comment ends within what is a string where it is run.
+        check("select 1 /*!99999 ' */ into outfile '/x' -- ' */", "INTO writes a file or a variable [into]");
+        check("select 1 /*M! ' */ ; drop table x -- ' */", "a second statement [drop]");
+        check("select 1 /*!99999 -- */ ; drop table x\n */", "a second statement [drop]");
+        // Servers disagree on where a comment within a comment ends.
+        let nested = "a comment within an executable comment [/*]";
+        check("select 1 /*! /*! ; drop table x */ -- */", nested);
+        check("select 1 /*!99999 /* */ ' */ into outfile '/x' -- ' */", nested);
+        check("select /*! /*+ NO_ICP(t) */ */ 1", nested);
+    }
+
+    #[test]
+    fn a_comment_begins_with_two_dashes_and_any_control_character() {
+        check("select 1 --\u{7f}'\n into outfile '/x' -- '", "INTO writes a file or a variable [into]");
+        check("select 1 --\u{1}'\n into outfile '/x' -- '", "INTO writes a file or a variable [into]");
+        // One minus and another one.
+        check("select 1 --2", "ok");
+    }
+
+    #[test]
+    fn what_follows_the_semicolon_is_cut_off_with_it() {
+        #[track_caller]
+        fn check_cut(sql: &str, expected: &str) {
+            assert_eq!(Statement::check(sql).unwrap().sql(), expected);
+        }
+        check_cut("select 1 ; ; -- the end", "select 1");
+        check_cut("select ';' /* ; */ ;", "select ';' /* ; */");
+        check_cut("  select 1 -- no semicolon;\n", "  select 1 -- no semicolon;");
+    }
+
+    /// Pieces of SQL that change how what follows is read.
+    fn tricky() -> impl Strategy<Value = String> {
+        let piece = select(vec![
+            "select ",
+            "1",
+            "1e5",
+            ".",
+            "/*",
+            "*/",
+            "/*!",
+            "/*!99999 ",
+            "/*M!100 ",
+            "/*+ ",
+            "--",
+            "-- ",
+            "#",
+            "\n",
+            "'",
+            "\"",
+            "`",
+            "\\",
+            ";",
+            "into ",
+            "for ",
+            "update ",
+            "with ",
+            "a",
+            " ",
+            "(",
+            ")",
+            ":=",
+            "é",
+            "\u{7f}",
+            "\0",
+        ]);
+        vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
+
+        #[test]
+        fn any_text_is_accepted_whole_or_refused_at_a_place_within_it(
+            sql in prop_oneof![any::<String>(), tricky(), tricky().prop_map(|tail| format!("select 1 {tail}"))],
+        ) {
+            match Statement::check(&sql) {
+                Err(refusal) => prop_assert!(refusal.at.start <= refusal.at.end && refusal.at.start <= sql.len()),
+                Ok(statement) => {
+                    prop_assert!(sql.starts_with(statement.sql()));
+                    prop_assert_eq!(&Statement::check(statement.sql()), &Ok(statement.clone()));
+                    for flavour in [Flavour::MariaDb, Flavour::MySql] {
+                        let limited = statement.limited(flavour, "q@t */ drop", SECONDS).sql;
+                        // Without the hint, as one of its own or within the author's.
+                        let plain = [" /*+ MAX_EXECUTION_TIME(2500) */", " MAX_EXECUTION_TIME(2500)"]
+                            .map(|hint| limited.replacen(hint, "", 1));
+                        prop_assert!(plain.iter().any(|text| text.ends_with(statement.sql())), "{limited}");
+                        prop_assert!(flavour == Flavour::MariaDb || Statement::check(&limited).is_ok(), "{limited}");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_hides_a_second_statement_behind_an_accepted_one(sql in tricky()) {
+            // Where `sql` is one whole statement to every server, what follows a semicolon is another.
+            let sql = format!("select 1 {sql}");
+            if Statement::check(&format!("{sql}\n")).is_ok() && Statement::check(&sql).is_ok_and(|s| s.sql().len() == sql.trim_end().len()) {
+                prop_assert!(Statement::check(&format!("{sql}\n; drop table x")).is_err(), "{sql}");
+            }
+        }
+    }
+
+    #[test]
     fn what_does_not_end_is_refused() {
         check("select 'a", "a quote that does not end [']");
         check("select `a", "a quote that does not end [`]");
@@ -562,7 +739,7 @@ mod tests {
             MySql,
             "/* fleet-query-exporter q@t */ (select 1) union (select 2) [session 2500]",
         );
-        // The SELECT within an executable comment is none that a hint could follow everywhere.
+        // Behind a comment, too.
         check_limited(
             "/* first */ select 1",
             MySql,

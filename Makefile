@@ -1,0 +1,52 @@
+# Every command of the project. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help demo test lint bench doc audit fmt clean-servers deny-tool
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+demo: ## a small fleet of real servers on this machine, seen on /metrics; Ctrl-C ends it and leaves nothing (ARGS=--help)
+	@exec demo/demo.sh $(ARGS)
+
+test: ## all tests, on real servers (gets MariaDB, MySQL and Prometheus first, where they can be had)
+	@tests/servers/install
+	cargo test --workspace --locked
+
+lint: deny-tool ## formatting, clippy without warnings, licences, bans and sources of dependencies
+	@set -x
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo deny check licenses bans sources
+
+bench: ## what the exporter costs, beside a bare loop of the same client
+	@tests/servers/install
+	cargo bench -p fleet-query-exporter --locked
+
+doc: ## the documentation of the code, without warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+
+audit: deny-tool ## known vulnerabilities of dependencies (fetches the advisory database; says so where it cannot)
+	@if ! timeout 300 cargo deny fetch db; then
+	  echo >&2
+	  echo '!!! NOT AUDITED: the advisory database cannot be fetched from here (the reason is above).' >&2
+	  echo '!!! Nothing is known about vulnerable dependencies. Run `make audit` where the network reaches it.' >&2
+	  exit 0
+	fi
+	cargo deny --offline check advisories
+
+fmt: ## formats the code
+	cargo fmt --all
+
+clean-servers: ## deletes the unpacked test servers (packages of the machine stay)
+	@tests/servers/install --remove
+
+deny-tool:
+	@if ! cargo deny --version >/dev/null 2>&1; then
+	  echo 'cargo-deny is not installed: building it once, which takes some minutes' >&2
+	  cargo install cargo-deny --locked --version '^0.20'
+	fi
