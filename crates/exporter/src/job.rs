@@ -62,7 +62,8 @@ impl Job {
             Err(Failure { reason, message, .. }) if !self.item.target_stats().is_up() => {
                 tracing::warn!(target_name = name, group, %address, %reason, error = message, "target is down");
             }
-            _ if self.item.target_stats().has_failed() => {
+            // Only what was down before this run can be up again: the first run may fail at a server that answers.
+            _ if self.item.target_stats().failures() > u64::from(outcome.is_err()) => {
                 tracing::info!(target_name = name, group, %address, "target is up again");
             }
             // A fleet that starts is no news target by target.
