@@ -1,6 +1,6 @@
 //! Whatever is written, the loader answers: no panic, and not for long.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 use proptest::prelude::*;
 
@@ -23,10 +23,10 @@ fn check(text: &str) {
 }
 
 /// The files that are there, as a start for others.
-fn texts() -> Vec<String> {
+static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let files = corpus().into_iter().chain(examples());
     files.map(|path| fs::read_to_string(path).unwrap()).collect()
-}
+});
 
 /// A piece that means something somewhere.
 fn piece() -> impl Strategy<Value = String> {
@@ -78,8 +78,7 @@ proptest! {
         file in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), 0..8_usize, piece()), 1..4),
     ) {
-        let texts = texts();
-        let mut text: Vec<char> = file.get(&texts).chars().collect();
+        let mut text: Vec<char> = file.get(&TEXTS).chars().collect();
         for (at, length, piece) in changes {
             let at = at.index(text.len() + 1);
             let end = (at + length).min(text.len());

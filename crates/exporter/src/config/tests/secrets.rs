@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::super::{Loaded, load, missing_secrets, schema};
+use super::super::{Loaded, load, missing_secrets, report::Problem, schema};
 
 const CANARY: &str = "hunter2";
 
@@ -12,8 +12,7 @@ fn everything_shown(path: &Path) -> String {
         Err(report) => format!("{report}\n{report:?}"),
         Ok(Loaded { config, warnings }) => {
             let missing = missing_secrets(&config);
-            let lines: Vec<_> =
-                warnings.iter().chain(missing.iter()).map(|problem| problem.one_line()).collect();
+            let lines: Vec<_> = warnings.iter().chain(missing.iter()).map(Problem::one_line).collect();
             let pages = [
                 config.show(None, None).unwrap(),
                 config.show(Some(&config.targets[0].name), None).unwrap(),
