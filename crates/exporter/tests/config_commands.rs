@@ -1,5 +1,7 @@
 //! What the program says about a configuration, and with which exit code.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::{
     path::{Path, PathBuf},
     process::Command,

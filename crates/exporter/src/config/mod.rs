@@ -6,6 +6,7 @@
 //! that names: included files, SQL files, option files; secrets are looked for and not read.
 
 mod access;
+mod account;
 mod address;
 mod field;
 mod files;

@@ -7,11 +7,12 @@ use fleet_collector::target::Address;
 use super::{
     Config,
     access::{Access, PasswordText},
+    account::Account,
     field::{At, Setting, Word, nearest},
     items::Parts,
     queries::CheckedQuery,
     report::{Place, Sources},
-    targets::{Account, Member},
+    targets::Member,
 };
 
 /// What is not there, and what was probably meant.

@@ -1,6 +1,6 @@
 //! Whatever is written, the loader answers: no panic, and not for long.
 
-use std::{fs, path::Path, sync::LazyLock};
+use std::{fmt::Write as _, fs, path::Path, sync::LazyLock};
 
 use proptest::prelude::*;
 
@@ -116,7 +116,7 @@ fn deep_and_long_files_end() {
     check(&"[groups.x]\n".repeat(20_000));
     let mut text = "[groups.g]\nuser = \"u\"\n[groups.g.targets]\n".to_owned();
     for n in 0..40 {
-        text.push_str(&format!("\"t{n}-{{1..10000}}\" = \"h{{1..10000}}\"\n"));
+        let _ = writeln!(text, "\"t{n}-{{1..10000}}\" = \"h{{1..10000}}\"");
     }
     let report = parse(Path::new("f.toml"), &text).unwrap_err().to_string();
     assert!(report.contains("the fleet has more than 100000 targets"), "{report}");

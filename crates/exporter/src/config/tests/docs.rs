@@ -16,7 +16,7 @@ fn each_example_loads_without_a_warning() {
     }
 }
 
-/// The whole lines of each ```toml block stand, next to each other, in one of the example files.
+/// The whole lines of each block of TOML stand, next to each other, in one of the example files.
 #[test]
 fn each_block_of_toml_in_the_documentation_is_part_of_an_example() {
     let files = [examples(), toml_files("docs/examples/conf.d")].concat();

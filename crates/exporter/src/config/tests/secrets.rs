@@ -61,7 +61,7 @@ fn no_source_of_a_password_shows_it() {
     for level in ["[defaults]", "[groups.g]"] {
         let group = if level == "[groups.g]" { "" } else { "[groups.g]" };
         let check = |lines: &str, expected: &str| {
-            check(&format!("{level}\nuser = \"u\"\n{lines}\n{group}"), expected)
+            check(&format!("{level}\nuser = \"u\"\n{lines}\n{group}"), expected);
         };
         check("password = \"hunter2\"", "*** (in the configuration)");
         check("password_file = \"secret\"", "*** (from a file)");

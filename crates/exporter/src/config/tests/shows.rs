@@ -82,7 +82,7 @@ fn a_query_shows_its_items() {
     check(
         None,
         Some("r"),
-        &expect![[r#"
+        &expect![[r"
             query r  fleet.toml:25
               groups            prod
               targets           *-2                             fleet.toml:27
@@ -99,7 +99,7 @@ fn a_query_shows_its_items() {
               max_series        10000                           built in
               max_label_bytes   1024                            built in
               max_result_bytes  8388608                         built in
-        "#]],
+        "]],
     );
 }
 
@@ -108,7 +108,7 @@ fn without_a_name_there_is_an_overview() {
     check(
         None,
         None,
-        &expect![[r#"
+        &expect![[r"
         the whole fleet
           listen            0.0.0.0:9104
           max_runs          256
@@ -123,7 +123,7 @@ fn without_a_name_there_is_an_overview() {
         queries
           q                 2 targets                       fleet.toml:20
           r                 1 target                        fleet.toml:25
-    "#]],
+    "]],
     );
 }
 
@@ -132,22 +132,22 @@ fn what_is_not_there_has_a_near_match() {
     check(
         Some("order-1"),
         None,
-        &expect![[r#"
+        &expect![[r"
         there is no target `order-1`; did you mean `orders-1`?
-    "#]],
+    "]],
     );
     check(
         None,
         Some("processes"),
-        &expect![[r#"
+        &expect![[r"
         there is no query `processes`; there are q, r
-    "#]],
+    "]],
     );
     check(
         Some("orders-1"),
         Some("r"),
-        &expect![[r#"
+        &expect![[r"
         query `r` does not reach target `orders-1`
-    "#]],
+    "]],
     );
 }
