@@ -189,10 +189,13 @@ impl Checker<'_> {
         let Opened { at: file_at, path, section } = file;
         let asked = match section {
             // What it would ask for is not known, so the password goes to nobody who cannot prove who it is.
-            Section::Unreadable(_) if written.is_none() => {
-                return Some(Tls { mode: TlsMode::VerifyIdentity, ca: None, identity: None });
+            Section::Unreadable(_) => {
+                let written = match written {
+                    Some(written) => self.tls_of(written.as_ref(), holes)?,
+                    None => Tls { mode: default_mode, ca: None, identity: None },
+                };
+                return Some(Tls { mode: TlsMode::VerifyIdentity, ..written });
             }
-            Section::Unreadable(_) => None,
             Section::Read(options) => option_files::tls(options, path.parent().unwrap_or(path)),
         };
         match (asked, written) {

@@ -188,6 +188,64 @@ fn a_list_of_targets_is_named_by_its_addresses() {
     assert_eq!(config.targets[2].address, Address::Tcp { host: "fd00::12".into(), port: 3307 });
 }
 
+#[test]
+fn an_option_file_gives_what_the_target_does_not_say() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = "[client]\nhost = db1\nport = 3307\nssl-ca = ca.pem\nuser = u\npassword = hunter2\n";
+    fs::write(scratch.path().join("my.cnf"), file).unwrap();
+    let show = |file: &str, group: &str, target: &str| {
+        let text =
+            Fleet { group: &format!("defaults_file = {{ path = \"{file}\" }}\n{group}"), ..Fleet::default() }
+                .text()
+                .replace("user = \"u\"\n", "")
+                .replace("address = \"h\"\n", target);
+        let config =
+            parse(&scratch.path().join("f.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config;
+        let target = &config.targets[0];
+        let ca = target
+            .tls
+            .ca
+            .as_ref()
+            .and_then(|ca| ca.strip_prefix(scratch.path()).ok())
+            .map(|ca| ca.display().to_string());
+        format!(
+            "{} {} {:?} {}",
+            target.address,
+            target.tls.mode.as_str(),
+            target.user,
+            ca.unwrap_or_default()
+        )
+    };
+    assert_eq!(show("my.cnf", "", ""), "db1:3307 verify_ca None ca.pem");
+    assert_eq!(show("my.cnf", "user = \"x\"", "address = \"h\""), "h:3306 verify_ca Some(\"x\") ca.pem");
+    let tls = "tls = { mode = \"required\" }";
+    assert_eq!(show("my.cnf", tls, ""), "db1:3307 required None ");
+    assert_eq!(show("my.cnf", "", "socket = \"/s\""), "/s disabled None ");
+    // While the file cannot be read, the password goes to nobody who cannot prove who it is.
+    assert_eq!(show("none.cnf", "", "address = \"h\""), "h:3306 verify_identity None ");
+}
+
+#[test]
+fn conditions_choose_the_targets_of_a_query() {
+    let config = load(&folder("docs/examples/conditions.toml")).unwrap().config;
+    let items: Vec<_> =
+        config.items.iter().map(|item| format!("{}@{}", item.query.name, item.target.name)).collect();
+    assert_eq!(
+        items.join(" "),
+        "sessions@orders-1 sessions@orders-2 sessions@stock-1 sessions@10.1.0.11 purged_gtids@orders-2 \
+         open_orders@orders-1 open_orders@orders-2"
+    );
+}
+
+#[test]
+fn paths_in_an_included_file_start_from_its_folder() {
+    let config = load(&folder("tests/config/include-good/main.toml")).unwrap().config;
+    let statement = config.queries[0].statement.as_ref().unwrap();
+    assert_eq!(statement.sql(), "select 1 as n");
+    let intervals: Vec<_> = config.items.iter().map(|item| item.interval.as_secs()).collect();
+    assert_eq!(intervals, [15, 15, 15, 60, 60]);
+}
+
 /// No way of showing what came out of a text may hold the password.
 #[track_caller]
 fn check_masked(text: &str) {
