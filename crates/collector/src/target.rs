@@ -120,7 +120,9 @@ impl TlsMode {
 
 /// Where a password comes from. Files and variables are read anew at each connect, so a rotated secret needs no
 /// reload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Its `Debug` names a command's program alone: an argument may be a secret.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Password {
     /// The account has none.
     None,
@@ -139,6 +141,24 @@ pub enum Password {
         /// The section of it, without brackets.
         section: String,
     },
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Inline(secret) => f.debug_tuple("Inline").field(secret).finish(),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+            Self::Command(words) => {
+                let (program, arguments) = words.split_first().map_or(("", 0), |(p, rest)| (p, rest.len()));
+                write!(f, "Command({program:?}, {arguments} arguments)")
+            }
+            Self::DefaultsFile { path, section } => {
+                f.debug_struct("DefaultsFile").field("path", path).field("section", section).finish()
+            }
+        }
+    }
 }
 
 /// What a session is set to when it begins; what is not set stays as the server has it.

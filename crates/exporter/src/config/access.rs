@@ -1,6 +1,6 @@
 //! What `[defaults]`, a group and a target have in common: the account, TLS, labels and the connections' settings.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use fleet_collector::target::{Secret, SessionSettings, TlsMode};
 
@@ -29,13 +29,33 @@ pub(super) struct Access {
     pub(super) session: Setting<SessionSettings>,
 }
 
-#[derive(Debug, Clone)]
+/// Where a password comes from. Its `Debug` says the kind alone: a command's arguments may be secrets.
+#[derive(Clone)]
 pub(super) enum PasswordText {
     Inline(Secret),
     File(Pattern),
     Env(Pattern),
     Command(Vec<At<Pattern>>),
     DefaultsFile { path: Pattern, section: String },
+}
+
+impl PasswordText {
+    /// What kind of source it is, as a person is told.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Inline(_) => "in the configuration",
+            Self::File(_) => "from a file",
+            Self::Env(_) => "from the environment",
+            Self::Command(_) => "from a command",
+            Self::DefaultsFile { .. } => "from a defaults file",
+        }
+    }
+}
+
+impl fmt::Debug for PasswordText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
 }
 
 #[derive(Debug, Clone)]

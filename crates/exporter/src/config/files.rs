@@ -5,7 +5,8 @@
 
 use std::{
     borrow::Cow,
-    fs,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +20,9 @@ use super::{
     glob,
     report::{Findings, Place},
 };
+
+/// Bytes of one file that is read. More would be a mistake in a path, such as a device.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// What stands in the main file alone.
 const MAIN_ONLY: [&str; 4] = ["server", "defaults", "limits", "history"];
@@ -44,13 +48,8 @@ pub(super) fn included(found: &mut Findings, main: &Path, tree: &DeTable<'_>) ->
             if files.iter().any(|file| file.path == path) {
                 continue;
             }
-            match fs::read(&path).map(String::from_utf8) {
-                Ok(Ok(text)) => files.push(Included { path, text }),
-                Ok(Err(_)) => {
-                    found
-                        .error(&at, format!("{} is not UTF-8", path.display()))
-                        .help("save the file as UTF-8; TOML has no other encoding");
-                }
+            match read_text(&path) {
+                Ok(text) => files.push(Included { path, text }),
                 Err(error) => {
                     found
                         .error(&at, format!("cannot read {}: {error}", path.display()))
@@ -60,6 +59,20 @@ pub(super) fn included(found: &mut Findings, main: &Path, tree: &DeTable<'_>) ->
         }
     }
     files
+}
+
+/// The text of a file, or why it cannot be had.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is larger than 16 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.split(|byte| *byte == b'\n').count();
+        io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8"))
+    })
 }
 
 /// The files of one entry. The main file includes not itself, even where a pattern would.

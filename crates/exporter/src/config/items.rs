@@ -15,6 +15,9 @@ use super::{
     targets::{Fleet, Member},
 };
 
+/// Items of a fleet. Each is a task with its result: more would be a slip.
+const MAX_ITEMS: usize = 2_000_000;
+
 /// What items are made of.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
@@ -58,6 +61,12 @@ impl Parts {
         let mut used = BTreeSet::new();
         for query in &self.queries {
             let reached = self.reached(found, query);
+            if items.list.len() + reached.len() > MAX_ITEMS {
+                found
+                    .error(&query.name.at, format!("the fleet has more than {MAX_ITEMS} items"))
+                    .help("let the query reach fewer targets, or share the fleet among several exporters");
+                break;
+            }
             collisions(found, query, &reached, target_label);
             for member in reached {
                 used.insert(member.group);

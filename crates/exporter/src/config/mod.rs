@@ -6,6 +6,7 @@
 //! that names: included files, SQL files, option files; secrets are looked for and not read.
 
 mod access;
+mod account;
 mod address;
 mod field;
 mod files;
@@ -117,8 +118,7 @@ pub(crate) struct Loaded {
 
 /// Reads and checks a file and those that it includes.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
-    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-    let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
+    let text = files::read_text(path).map_err(|error| unreadable(path, &error))?;
     let Loaded { config, warnings } = parse(path, &text)?;
     let mut found = Findings::new(config.sources.clone());
     secrets::check_files(&config, &mut found);
@@ -335,20 +335,11 @@ fn unreadable(path: &Path, error: &io::Error) -> Report {
     let help = match error.kind() {
         io::ErrorKind::NotFound => "check the path; an annotated example is configs/example.toml",
         io::ErrorKind::IsADirectory => "give the file itself, such as fleet.toml in that directory",
+        io::ErrorKind::InvalidData => "save the file as UTF-8; TOML has no other encoding",
         io::ErrorKind::PermissionDenied => "let the exporter's user read it",
         _ => "the configuration is one TOML file",
     };
     whole_file(path, format!("cannot read the configuration: {error}"), help)
-}
-
-fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Report {
-    let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-    let line = before.split(|byte| *byte == b'\n').count();
-    whole_file(
-        path,
-        format!("line {line} is not UTF-8"),
-        "save the file as UTF-8; TOML has no other encoding",
-    )
 }
 
 fn whole_file(path: &Path, message: String, help: &str) -> Report {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,7 @@ use fleet_collector::{
     target::{Address, Tls, TlsMode},
 };
 
-use super::field::Wrong;
+use super::{field::Wrong, files::read_text};
 
 /// One section of an option file, as far as it could be read.
 #[derive(Debug, Clone)]
@@ -39,10 +39,11 @@ impl OptionFiles {
 
 fn read(path: &Path, section: &str) -> Result<Section, Wrong> {
     let shown = path.display();
-    let text = match fs::read(path) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| {
-            Wrong::new(format!("names {shown}, which is not UTF-8"), "save the file as UTF-8")
-        })?,
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(Wrong::new(format!("names {shown}, of which {error}"), "save the file as UTF-8"));
+        }
         Err(error) => return Ok(Section::Unreadable(error.to_string())),
     };
     match Options::read(&text, section) {

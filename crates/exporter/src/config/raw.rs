@@ -34,13 +34,13 @@ keys! {
         queries: Table<Entries<Table<RawQuery>>>,
     }
 
-    /// [server]
+    /// `[server]`
     struct RawServer {
         /// Host and port of the HTTP server.
         listen: Field<String>,
     }
 
-    /// [defaults]
+    /// `[defaults]`
     struct RawDefaults {
         ..access: RawAccess,
         ..settings: RawSettings,
@@ -50,7 +50,7 @@ keys! {
         target_label: Field<String>,
     }
 
-    /// [limits]
+    /// `[limits]`
     struct RawLimits {
         ..result: RawResultLimits,
         /// Queries that run at the same time, over the whole fleet.
@@ -121,7 +121,7 @@ keys! {
 
     /// `defaults_file`
     struct RawDefaultsFile {
-        /// The file.
+        /// The option file, such as "my.cnf".
         path: Field<String> = required,
         /// The section of it that is read.
         section: Field<String>,
@@ -151,7 +151,7 @@ keys! {
         extra: List<Field<String>>,
     }
 
-    /// [groups.NAME]
+    /// `[groups.NAME]`
     struct RawGroup {
         ..access: RawAccess,
         ..settings: RawSettings,
@@ -181,14 +181,14 @@ keys! {
         queries: Overrides,
     }
 
-    /// [groups.NAME.queries.NAME], or queries = { NAME = { … } } of a target.
+    /// `[groups.NAME.queries.NAME]`, or queries = { NAME = { … } } of a target.
     struct RawOverride {
         ..settings: RawSettings,
         /// Whether the query runs here.
         enabled: Field<bool>,
     }
 
-    /// [queries.NAME]
+    /// `[queries.NAME]`
     struct RawQuery {
         ..settings: RawSettings,
         ..statement: RawStatement,
@@ -218,7 +218,7 @@ keys! {
         sql_file: Field<String>,
     }
 
-    /// [[queries.NAME.variants]]
+    /// `[[queries.NAME.variants]]`
     struct RawVariant {
         ..statement: RawStatement,
         /// Which servers it is for.
@@ -233,7 +233,7 @@ keys! {
         version: Field<String>,
     }
 
-    /// [queries.NAME.metrics.FAMILY]
+    /// `[queries.NAME.metrics.FAMILY]`
     struct RawMetric {
         /// The type of the family.
         kind as "type": Field<Kind> = required,

@@ -2,14 +2,17 @@
 
 use std::fmt::{self, Write as _};
 
+use fleet_collector::target::Address;
+
 use super::{
     Config,
     access::{Access, PasswordText},
+    account::Account,
     field::{At, Setting, Word, nearest},
     items::Parts,
     queries::CheckedQuery,
     report::{Place, Sources},
-    targets::{Account, Member},
+    targets::Member,
 };
 
 /// What is not there, and what was probably meant.
@@ -24,8 +27,23 @@ impl fmt::Display for Unknown {
 
 impl std::error::Error for Unknown {}
 
-/// One line: a key, its value, and where that was written.
-type Line<'a> = (&'a str, String, Option<&'a Place>);
+/// One line: a key, its value, and where that comes from.
+type Line<'a> = (&'a str, String, Origin<'a>);
+
+/// Where a value comes from.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    At(&'a Place),
+    BuiltIn,
+    /// It follows from others.
+    Follows,
+}
+
+impl<'a> From<Option<&'a Place>> for Origin<'a> {
+    fn from(at: Option<&'a Place>) -> Self {
+        at.map_or(Self::BuiltIn, Self::At)
+    }
+}
 
 impl Config {
     /// The settings of one target, of one query, of one on the other, or what there is to ask for.
@@ -69,25 +87,25 @@ impl Config {
     fn overview(&self, page: &mut Page<'_>) {
         page.title("the whole fleet", None);
         page.lines(vec![
-            ("listen", self.listen.clone(), None),
-            ("max_runs", self.max_runs.to_string(), None),
-            ("max_connects", self.max_connects.to_string(), None),
-            ("max_page_bytes", self.max_page_bytes.to_string(), None),
-            ("in all", self.summary(), None),
+            ("listen", self.listen.clone(), Origin::Follows),
+            ("max_runs", self.max_runs.to_string(), Origin::Follows),
+            ("max_connects", self.max_connects.to_string(), Origin::Follows),
+            ("max_page_bytes", self.max_page_bytes.to_string(), Origin::Follows),
+            ("in all", self.summary(), Origin::Follows),
         ]);
         page.title("targets", None);
         for member in &self.parts.fleet.members {
             page.lines(vec![(
                 &member.target.name,
                 member.target.address.to_string(),
-                Some(&member.entry.name.at),
+                Origin::At(&member.entry.name.at),
             )]);
         }
         page.title("queries", None);
         for query in &self.parts.queries {
             let n = self.parts.reach(query).count();
             let targets = format!("{n} {}", if n == 1 { "target" } else { "targets" });
-            page.lines(vec![(&query.name.value, targets, Some(&query.name.at))]);
+            page.lines(vec![(&query.name.value, targets, Origin::At(&query.name.at))]);
         }
     }
 
@@ -99,26 +117,39 @@ impl Config {
         let account = Account::of(levels);
         let user = account.as_ref().and_then(|account| account.user);
         let password = account.as_ref().and_then(|account| account.password).map(|(_, password)| password);
+        let tls_from = match account.as_ref().and_then(|account| account.password) {
+            // It may say what TLS asks for, or say nothing.
+            Some((_, At { value: Some(PasswordText::DefaultsFile { .. }), .. })) => Origin::Follows,
+            // TLS of a group is not for sockets.
+            _ if matches!(target.address, Address::Socket(_)) => {
+                nearest_place(&levels[..1], |l| &l.tls).into()
+            }
+            _ => nearest_place(&levels, |l| &l.tls).into(),
+        };
         let mut lines: Vec<Line<'_>> = vec![
-            ("group", target.group.to_string(), Some(&group.name.at)),
-            ("address", target.address.to_string(), None),
-            ("user", target.user.clone().unwrap_or_else(|| "from the defaults file".to_owned()), place(user)),
-            ("password", password_source(password), place(password)),
+            ("group", target.group.to_string(), Origin::At(&group.name.at)),
+            ("address", target.address.to_string(), Origin::At(&member.entry.name.at)),
+            (
+                "user",
+                target.user.clone().unwrap_or_else(|| "from the defaults file".to_owned()),
+                place(user).into(),
+            ),
+            ("password", password_source(password), place(password).into()),
             (
                 "database",
                 target.database.clone().unwrap_or_else(|| "none".to_owned()),
-                nearest_place(levels, |l| &l.database),
+                nearest_place(&levels, |l| &l.database).into(),
             ),
-            ("tls", target.tls.mode.word().to_owned(), nearest_place(levels, |l| &l.tls)),
+            ("tls", target.tls.mode.word().to_owned(), tls_from),
             (
                 "max_connections",
                 target.max_connections.to_string(),
-                nearest_place(levels, |l| &l.max_connections),
+                nearest_place(&levels, |l| &l.max_connections).into(),
             ),
-            ("kill", target.kill.to_string(), nearest_place(levels, |l| &l.kill)),
+            ("kill", target.kill.to_string(), nearest_place(&levels, |l| &l.kill).into()),
         ];
         let session = &target.session;
-        let session_at = nearest_place(levels, |l| &l.session);
+        let session_at = nearest_place(&levels, |l| &l.session).into();
         let isolation = session.isolation.map(|isolation| isolation.word().to_owned());
         for (key, value) in [
             ("time_zone", session.time_zone.clone()),
@@ -131,9 +162,9 @@ impl Config {
         let entry = &member.entry;
         for (label, value) in &target.labels {
             let at = entry.labels.iter().find(|at| at.value == *label).map(|at| &at.at);
-            lines.push(("label", format!("{label} = {value:?}"), at));
+            lines.push(("label", format!("{label} = {value:?}"), at.map_or(Origin::Follows, Origin::At)));
         }
-        lines.push(("paused", member.paused.to_string(), entry.paused.as_ref()));
+        lines.push(("paused", member.paused.to_string(), entry.paused.as_ref().into()));
         page.title(&format!("target {}", target.name), Some(&entry.name.at));
         page.lines(lines);
     }
@@ -142,14 +173,16 @@ impl Config {
         page.title(&format!("query {}", query.name.value), Some(&query.name.at));
         let groups: Vec<_> =
             query.groups.iter().map(|group| self.parts.fleet.groups[*group].name.value.to_string()).collect();
-        let mut lines = vec![("groups", groups.join(", "), None)];
+        let mut lines = vec![("groups", groups.join(", "), Origin::Follows)];
         for (label, value) in &query.where_labels {
-            lines.push(("where", format!("{} = {:?}", label.value, value.value), Some(&label.at)));
+            lines.push(("where", format!("{} = {:?}", label.value, value.value), Origin::At(&label.at)));
         }
-        lines.extend(query.targets.iter().map(|at| ("targets", at.value.clone(), Some(&at.at))));
+        lines.extend(query.targets.iter().map(|at| ("targets", at.value.clone(), Origin::At(&at.at))));
         if let Some(query) = &query.query {
-            lines.push(("variants", query.variants.len().to_string(), None));
-            lines.extend(query.metrics.iter().map(|metric| ("family", metric.family.name.clone(), None)));
+            lines.push(("variants", query.variants.len().to_string(), Origin::Follows));
+            lines.extend(
+                query.metrics.iter().map(|metric| ("family", metric.family.name.clone(), Origin::Follows)),
+            );
         }
         page.lines(lines);
     }
@@ -157,7 +190,8 @@ impl Config {
     fn item(&self, page: &mut Page<'_>, query: &CheckedQuery, member: &Member) {
         let paused = if member.paused { " (its target is paused)" } else { "" };
         page.title(&format!("item {}@{}{paused}", query.name.value, member.target.name), None);
-        page.lines(self.parts.layers(query, member).explain());
+        let layers = self.parts.layers(query, member).explain();
+        page.lines(layers.into_iter().map(|(key, value, at)| (key, value, at.into())).collect());
     }
 }
 
@@ -187,23 +221,16 @@ fn place<T>(setting: Option<&At<Option<T>>>) -> Option<&Place> {
 }
 
 fn nearest_place<'a, T: 'a>(
-    levels: [&'a Access; 3],
+    levels: &[&'a Access],
     pick: impl Fn(&'a Access) -> &'a Setting<T>,
 ) -> Option<&'a Place> {
-    levels.into_iter().find_map(|level| place(pick(level).as_ref()))
+    levels.iter().find_map(|level| place(pick(level).as_ref()))
 }
 
 /// What kind of source it is: neither a secret nor where it lies is shown.
 fn password_source(password: Option<&At<Option<PasswordText>>>) -> String {
-    let source = match password.and_then(|at| at.value.as_ref()) {
-        None => "none",
-        Some(PasswordText::Inline(_)) => "*** (in the configuration)",
-        Some(PasswordText::File(_)) => "*** (from a file)",
-        Some(PasswordText::Env(_)) => "*** (from the environment)",
-        Some(PasswordText::Command(_)) => "*** (from a command)",
-        Some(PasswordText::DefaultsFile { .. }) => "*** (from a defaults file)",
-    };
-    source.to_owned()
+    let source = password.and_then(|at| at.value.as_ref());
+    source.map_or_else(|| "none".to_owned(), |source| format!("*** ({})", source.kind()))
 }
 
 struct Page<'a> {
@@ -222,7 +249,11 @@ impl Page<'_> {
 
     fn lines(&mut self, lines: Vec<Line<'_>>) {
         for (key, value, at) in lines {
-            let at = at.map_or_else(String::new, |at| self.sources.line(at));
+            let at = match at {
+                Origin::At(at) => self.sources.line(at),
+                Origin::BuiltIn => "built in".to_owned(),
+                Origin::Follows => String::new(),
+            };
             let line = format!("  {key:<18}{value:<30}  {at}");
             let _ = writeln!(self.text, "{}", line.trim_end());
         }

@@ -10,6 +10,7 @@ use fleet_collector::{
 
 use super::{
     field::{At, List, Table, Wrong, good, list, read, read_with, table},
+    files::read_text,
     raw::{RawStatement, RawVariant, RawWhen},
     report::{Findings, Place, Sources},
 };
@@ -125,9 +126,7 @@ fn statement(found: &mut Findings, raw: RawStatement, calls: Calls) -> Option<St
 
 fn from_file(found: &mut Findings, file: &At<String>, calls: Calls) -> Option<Statement> {
     let path = found.sources.path(&file.at, &file.value);
-    let text = std::fs::read(&path).map_err(|error| error.to_string());
-    let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
-    match text {
+    match read_text(&path) {
         Err(error) => {
             found
                 .error(&file.at, format!("cannot read {}: {error}", path.display()))

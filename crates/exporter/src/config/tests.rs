@@ -12,6 +12,13 @@ use fleet_collector::target::{Address, Password};
 
 use super::{Config, Loaded, OnFailure, load, missing_secrets, parse, report::Problem};
 
+mod any_bytes;
+mod docs;
+mod precedence;
+mod schema;
+mod secrets;
+mod shows;
+
 /// A folder of the repository.
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)
@@ -76,22 +83,9 @@ fn twelve_mistakes_are_twelve_messages() {
     assert_eq!(report.iter().count(), 12, "{report}");
 }
 
-#[test]
-fn the_example_in_the_readme_loads_without_a_warning() {
-    let readme = fs::read_to_string(folder("README.md")).unwrap();
-    let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    let loaded = parse(Path::new("README.md"), example).unwrap_or_else(|report| panic!("{report}"));
-    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-}
-
-#[test]
-fn each_example_loads_without_a_warning() {
-    for path in toml_files("configs") {
-        let text = fs::read_to_string(&path).unwrap();
-        let loaded = parse(&path, &text).unwrap_or_else(|report| panic!("{report}"));
-        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-        assert!(!loaded.config.items.is_empty(), "{}", path.display());
-    }
+/// The files that show how it is done.
+fn examples() -> Vec<PathBuf> {
+    [toml_files("configs"), toml_files("docs/examples")].concat()
 }
 
 /// One group, one target and one query, and whatever a test adds to them.
@@ -192,6 +186,64 @@ fn a_list_of_targets_is_named_by_its_addresses() {
         "10.0.0.11 10.0.0.11:3306, 10.0.0.12 10.0.0.12:3306, [fd00::12]:3307 [fd00::12]:3307"
     );
     assert_eq!(config.targets[2].address, Address::Tcp { host: "fd00::12".into(), port: 3307 });
+}
+
+#[test]
+fn an_option_file_gives_what_the_target_does_not_say() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = "[client]\nhost = db1\nport = 3307\nssl-ca = ca.pem\nuser = u\npassword = hunter2\n";
+    fs::write(scratch.path().join("my.cnf"), file).unwrap();
+    let show = |file: &str, group: &str, target: &str| {
+        let text =
+            Fleet { group: &format!("defaults_file = {{ path = \"{file}\" }}\n{group}"), ..Fleet::default() }
+                .text()
+                .replace("user = \"u\"\n", "")
+                .replace("address = \"h\"\n", target);
+        let config =
+            parse(&scratch.path().join("f.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config;
+        let target = &config.targets[0];
+        let ca = target
+            .tls
+            .ca
+            .as_ref()
+            .and_then(|ca| ca.strip_prefix(scratch.path()).ok())
+            .map(|ca| ca.display().to_string());
+        format!(
+            "{} {} {:?} {}",
+            target.address,
+            target.tls.mode.as_str(),
+            target.user,
+            ca.unwrap_or_default()
+        )
+    };
+    assert_eq!(show("my.cnf", "", ""), "db1:3307 verify_ca None ca.pem");
+    assert_eq!(show("my.cnf", "user = \"x\"", "address = \"h\""), "h:3306 verify_ca Some(\"x\") ca.pem");
+    let tls = "tls = { mode = \"required\" }";
+    assert_eq!(show("my.cnf", tls, ""), "db1:3307 required None ");
+    assert_eq!(show("my.cnf", "", "socket = \"/s\""), "/s disabled None ");
+    // While the file cannot be read, the password goes to nobody who cannot prove who it is.
+    assert_eq!(show("none.cnf", "", "address = \"h\""), "h:3306 verify_identity None ");
+}
+
+#[test]
+fn conditions_choose_the_targets_of_a_query() {
+    let config = load(&folder("docs/examples/conditions.toml")).unwrap().config;
+    let items: Vec<_> =
+        config.items.iter().map(|item| format!("{}@{}", item.query.name, item.target.name)).collect();
+    assert_eq!(
+        items.join(" "),
+        "sessions@orders-1 sessions@orders-2 sessions@stock-1 sessions@10.1.0.11 purged_gtids@orders-2 \
+         open_orders@orders-1 open_orders@orders-2"
+    );
+}
+
+#[test]
+fn paths_in_an_included_file_start_from_its_folder() {
+    let config = load(&folder("tests/config/include-good/main.toml")).unwrap().config;
+    let statement = config.queries[0].statement.as_ref().unwrap();
+    assert_eq!(statement.sql(), "select 1 as n");
+    let intervals: Vec<_> = config.items.iter().map(|item| item.interval.as_secs()).collect();
+    assert_eq!(intervals, [15, 15, 15, 60, 60]);
 }
 
 /// No way of showing what came out of a text may hold the password.
@@ -328,31 +380,6 @@ fn a_summary_adds_up() {
     );
     assert_eq!((config.max_runs, config.max_connects), (256, 32));
     assert_eq!(config.listen, "0.0.0.0:9104");
-}
-
-/// Cuts, doubles and replaces pieces of real files, always in the same way.
-#[test]
-fn no_text_makes_the_loader_panic() {
-    let mut state = 1_u64;
-    let mut below = |n: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(state >> 33).unwrap() % n
-    };
-    let pieces = [
-        "\"", "'''", "{", "{{", "[", "]", "=", ".", "\n", "é", "数", "\\", "0", "-1", "1e999", "password",
-        "\t",
-    ];
-    for path in toml_files("tests/config").into_iter().chain(toml_files("configs")) {
-        let text: Vec<char> = fs::read_to_string(&path).unwrap().chars().collect();
-        for _ in 0..50 {
-            let from = below(text.len() + 1);
-            let to = (from + below(6)).min(text.len());
-            let mut mutant: String = text[..from].iter().collect();
-            mutant.push_str(pieces[below(pieces.len())]);
-            mutant.extend(&text[to..]);
-            let _ = shown(Path::new("f.toml"), &mutant);
-        }
-    }
 }
 
 #[test]
