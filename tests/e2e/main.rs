@@ -1,0 +1,20 @@
+//! The whole program against real servers: started as its users start it, and seen only from outside.
+//!
+//! One binary, so that all tests share one MariaDB and one MySQL server. The test that takes longest, a minute beside
+//! a real Prometheus, is in the module that comes first by name: the harness starts tests in that order.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod alongside_prometheus;
+mod command_line;
+mod down;
+mod hangs;
+mod logs;
+mod pages;
+mod process_count;
+mod results;
+mod secrets;
+mod shutdown;
+mod steady_state;
+mod support;
+mod workspace;
