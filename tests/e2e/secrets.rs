@@ -72,24 +72,40 @@ async fn a_password_of_awkward_characters_logs_in_and_is_nowhere_to_be_seen(serv
     let env = format!(
         "[groups.env]\nuser = {user}\npassword_env = \"E2E_PASSWORD\"\ntargets = {{ env = {address} }}\n"
     );
+    // In a word of a command `{` begins a name.
+    let word = quoted(&PASSWORD.replace('{', "{{"));
+    let command = format!(
+        "[groups.command]\nuser = {user}\npassword_command = [\"printf\", \"%s\\n\", {word}]\n\
+         targets = {{ command = {address} }}\n\
+         [groups.fails]\nuser = {user}\npassword_command = [\"false\", {word}]\ntargets = {{ fails = {address} }}\n"
+    );
+    let defaults = format!(
+        "[groups.defaults]\ndefaults_file = {{ path = \"my.cnf\", section = \"client\" }}\n\
+         targets = {{ defaults = {address} }}\n"
+    );
     // One that the server refuses, and ones that are not there, so that errors are logged with the password at hand.
     let refused = Account { user: "nobody_of_that_name".to_owned(), ..account.clone() };
     let ill = refused.group("refused", &["refused"])
         + &account.group_of("dead", "dead = \"127.0.0.1:1\"")
         + &account.group_of("unknown", "unknown = \"no-such-host.invalid:3306\"");
-    let config = inline + &file + &env + &ill + QUERY;
+    let config = inline + &file + &env + &command + &defaults + &ill + QUERY;
 
     for format in ["text", "json"] {
         let exporter = Exporter::start_with(&config, |command, folder| {
             command.args(["--log-level", "trace", "--log-format", format]).env("E2E_PASSWORD", PASSWORD);
             std::fs::create_dir(folder.join("secrets")).unwrap();
+            let cnf = PASSWORD.replace('\\', "\\\\").replace('"', "\\\"");
+            let cnf = format!("[client]\nuser = {}\npassword = \"{cnf}\"\n", account.user);
+            write_private(&folder.join("my.cnf"), cnf.as_bytes());
             write_private(&folder.join("secrets/file"), format!("{PASSWORD}\n").as_bytes());
         })
         .await;
         let page = exporter
             .wait_until("all that can are up", SOON, |page| {
-                ["inline", "file", "env"].iter().all(|target| page.is_up(target))
-                    && ["refused", "dead", "unknown"].iter().all(|target| page.runs(target, "failure") > 1)
+                ["inline", "file", "env", "command", "defaults"].iter().all(|target| page.is_up(target))
+                    && ["refused", "dead", "unknown", "fails"]
+                        .iter()
+                        .all(|target| page.runs(target, "failure") > 1)
             })
             .await;
         assert_eq!(page.reason("refused"), Some("auth"));
@@ -145,7 +161,7 @@ fn mistaken() -> Vec<String> {
             quoted(&format!("mysql://u:{PASSWORD}@h:3306/db"))
         )),
         format!("groups.g.user = 3\ngroups.g.password = {password}\n{QUERY}"),
-        format!("[defaults]\npassword = {password}\n{}", group("user = \"u\"\ntargets = { db = \"h\" }")),
+        format!("[server]\npassword = {password}\n{}", group("user = \"u\"\ntargets = { db = \"h\" }")),
         format!("password = {password}\n{}", group("user = \"u\"\ntargets = { db = \"h\" }")),
         group(&format!(
             "user = \"u\"\npassword = {password}\ntargets = {{ db = \"h\" }}\n[queries.p]\nsql = 1"

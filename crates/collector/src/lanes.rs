@@ -142,8 +142,8 @@ impl Lanes {
 
     async fn open(&self, slot: OwnedSemaphorePermit, permit: OwnedSemaphorePermit) -> Result<Lane, Failure> {
         let open = Open::new(&self.stats, slot);
-        self.stats.connect_begun();
         let login = login(&self.target).await?;
+        self.stats.connect_begun();
         let session = self.pool.driver.connect(&self.target, &login, permit).await?;
         self.stats.introduced(session.server());
         let now = Instant::now();
