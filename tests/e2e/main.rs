@@ -15,6 +15,7 @@ mod process_count;
 mod results;
 mod rotation;
 mod secrets;
+mod session;
 mod shutdown;
 mod steady_state;
 mod support;

@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod defaults_file;
 pub mod driver;
+mod epoch;
 pub mod failure;
 pub mod fragment;
 pub mod lanes;

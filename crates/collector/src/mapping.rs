@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     Failure, Metric, OnNull, Query, Reason, ResultLimits, Rows, Target, ValueSource,
+    epoch::seconds,
     fragment::{append_label, identity, is_valid, labels_text, number},
     rows::{CellKind, Column, Row},
 };
@@ -231,7 +232,7 @@ fn append_labels(
         let cell = row.cell(*column).unwrap_or_default();
         match columns[*column].kind {
             CellKind::Bit => text.bytes.extend_from_slice(bit(cell).unwrap_or_default().as_bytes()),
-            CellKind::Text | CellKind::Temporal => {
+            CellKind::Text | CellKind::Temporal | CellKind::Utc => {
                 cut += u64::from(append_label(&mut text.bytes, cell, max));
             }
         }
@@ -284,6 +285,7 @@ fn append_value<'a>(
     };
     let digits = match columns[column].kind {
         CellKind::Bit => bit(cell).map(|digits| out.extend_from_slice(digits.as_bytes())),
+        CellKind::Utc => seconds(cell).map(|digits| out.extend_from_slice(digits.as_bytes())),
         CellKind::Text | CellKind::Temporal => number(cell).map(|digits| out.extend_from_slice(digits)),
     };
     if digits.is_none() {
@@ -297,11 +299,12 @@ fn not_a_number(column: &Column, cell: &[u8]) -> String {
     match column.kind {
         CellKind::Temporal => {
             format!(
-                "column {name} holds a date or time, not a number: use UNIX_TIMESTAMP({name}) or TIME_TO_SEC({name})"
+                "column {name} holds a date or time, not a number: use UNIX_TIMESTAMP({name}) or TIME_TO_SEC({name}), or \
+                 set session.time_zone = \"+00:00\" for dates"
             )
         }
         CellKind::Bit => format!("column {name} holds more than 64 bits, which is not a number"),
-        CellKind::Text => {
+        CellKind::Text | CellKind::Utc => {
             let shown = &cell[..cell.len().min(40)];
             format!("column {name} holds {:?}, which is not a number", String::from_utf8_lossy(shown))
         }

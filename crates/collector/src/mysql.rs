@@ -53,7 +53,8 @@ impl Driver for MySql {
             let options = options(target, login).await?;
             let mut connection = open(target, options, permit).await?;
             let (server, id) = introduce(&mut connection).await?;
-            let mut session = MySqlSession { connection, server: Arc::new(server), id };
+            let utc = target.session.time_zone.as_deref() == Some("+00:00");
+            let mut session = MySqlSession { connection, server: Arc::new(server), id, utc };
             session.make_settings().await?;
             session.make_wishes(&target.session).await?;
             Ok(Box::new(session) as Box<dyn Session>)
@@ -66,6 +67,8 @@ struct MySqlSession {
     connection: MySqlConnection,
     server: Arc<Server>,
     id: u64,
+    /// Whether its time zone is known to be `+00:00`, so that dates are moments.
+    utc: bool,
 }
 
 impl Session for MySqlSession {
@@ -82,7 +85,7 @@ impl Session for MySqlSession {
         sql: &'a Arc<str>,
         rows: &'a mut Rows,
     ) -> BoxFuture<'a, Result<(), QueryError>> {
-        Box::pin(fetch(&mut self.connection, Arc::clone(sql), rows))
+        Box::pin(fetch(&mut self.connection, Arc::clone(sql), self.utc, rows))
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
@@ -128,7 +131,7 @@ impl MySqlSession {
     }
 
     async fn send(&mut self, sql: &str) -> Result<(), QueryError> {
-        fetch(&mut self.connection, sql.into(), &mut Rows::new(ResultLimits::default())).await
+        fetch(&mut self.connection, sql.into(), false, &mut Rows::new(ResultLimits::default())).await
     }
 }
 
@@ -165,7 +168,7 @@ async fn introduce(connection: &mut MySqlConnection) -> Result<(Server, u64), Fa
     const WHO: &str = "SELECT @@version, @@version_comment, CONNECTION_ID(), @@hostname, @@port, @@server_id";
     // A few short words; they end up in labels.
     let mut rows = Rows::new(ResultLimits { rows: 1, result_bytes: 4096, ..ResultLimits::default() });
-    fetch(connection, WHO.into(), &mut rows).await.map_err(|error| error.failure)?;
+    fetch(connection, WHO.into(), false, &mut rows).await.map_err(|error| error.failure)?;
     let Some(row) = rows.iter().next() else {
         return Err(Failure::answered(Reason::Protocol, "the server did not say its version"));
     };
@@ -178,7 +181,12 @@ async fn introduce(connection: &mut MySqlConnection) -> Result<(Server, u64), Fa
 }
 
 /// Sends one statement and collects the rows of its only result.
-async fn fetch(connection: &mut MySqlConnection, sql: Arc<str>, rows: &mut Rows) -> Result<(), QueryError> {
+async fn fetch(
+    connection: &mut MySqlConnection,
+    sql: Arc<str>,
+    utc: bool,
+    rows: &mut Rows,
+) -> Result<(), QueryError> {
     #[expect(clippy::disallowed_methods, reason = "the one place where SQL reaches a server")]
     let query = sqlx::raw_sql(AssertSqlSafe(sql));
     let mut results = 0;
@@ -196,15 +204,15 @@ async fn fetch(connection: &mut MySqlConnection, sql: Arc<str>, rows: &mut Rows)
                     "the statement gave more than one result",
                 )));
             }
-            Ok(Some(Either::Right(row))) => push(&row, rows).map_err(doubtful)?,
+            Ok(Some(Either::Right(row))) => push(&row, utc, rows).map_err(doubtful)?,
             Err(error) => return Err(query_error(&error, rows.is_answered())),
         }
     }
 }
 
-fn push(row: &MySqlRow, rows: &mut Rows) -> Result<(), Failure> {
+fn push(row: &MySqlRow, utc: bool, rows: &mut Rows) -> Result<(), Failure> {
     if rows.columns().is_empty() {
-        rows.set_columns(row.columns().iter().map(column).collect());
+        rows.set_columns(row.columns().iter().map(|c| column(c, utc)).collect());
     }
     let cells =
         (0..row.columns().len()).map(|n| row.try_get_unchecked::<Option<&[u8]>, _>(n).unwrap_or(None));
@@ -217,9 +225,10 @@ fn push(row: &MySqlRow, rows: &mut Rows) -> Result<(), Failure> {
     })
 }
 
-fn column(column: &sqlx::mysql::MySqlColumn) -> Column {
+fn column(column: &sqlx::mysql::MySqlColumn, utc: bool) -> Column {
     let kind = match column.type_info().name() {
         "BIT" => CellKind::Bit,
+        "DATE" | "DATETIME" | "TIMESTAMP" if utc => CellKind::Utc,
         "DATE" | "DATETIME" | "TIMESTAMP" | "TIME" => CellKind::Temporal,
         _ => CellKind::Text,
     };

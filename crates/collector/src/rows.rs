@@ -13,6 +13,8 @@ pub enum CellKind {
     Bit,
     /// A date or a time of day, which is no number until its time zone is known.
     Temporal,
+    /// A date, or a date and a time, in a session whose time zone is `+00:00`.
+    Utc,
 }
 
 /// One column of an answer.

@@ -44,11 +44,12 @@ pub(crate) fn target(name: &str) -> Target {
     }
 }
 
-/// An answer: the columns' names, of which `n:bit` is a BIT and `t:time` a date or time; and for each row its cells,
+/// An answer: the columns' names, of which `n:bit` is a BIT and `t:time` a date or time, `t:utc` a date of a UTC session; and for each row its cells,
 /// with `|` between them and `NULL` for what it says.
 pub(crate) fn rows(limits: ResultLimits, columns: &str, table: &[&str]) -> Rows {
     let columns = columns.split('|').map(|column| match column.split_once(':') {
         Some((name, "bit")) => Column { name: name.to_owned(), kind: CellKind::Bit },
+        Some((name, "utc")) => Column { name: name.to_owned(), kind: CellKind::Utc },
         Some((name, "time")) => Column { name: name.to_owned(), kind: CellKind::Temporal },
         _ => Column { name: column.to_owned(), kind: CellKind::Text },
     });

@@ -162,7 +162,9 @@ impl Case {
             let cell = row[column].clone().unwrap_or_default();
             let text = match self.kinds[column] {
                 CellKind::Bit => number(CellKind::Bit, &cell).unwrap_or_default(),
-                CellKind::Text | CellKind::Temporal => self.cut(&String::from_utf8_lossy(&cell)),
+                CellKind::Text | CellKind::Temporal | CellKind::Utc => {
+                    self.cut(&String::from_utf8_lossy(&cell))
+                }
             };
             labels.insert(name.clone(), text);
         }

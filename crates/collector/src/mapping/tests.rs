@@ -264,7 +264,7 @@ fn a_date_is_no_number_and_the_message_says_what_to_write() {
         "at:time",
         &["2024-02-29 12:34:56"],
         expect![[r#"
-            mapping: column at holds a date or time, not a number: use UNIX_TIMESTAMP(at) or TIME_TO_SEC(at)
+            mapping: column at holds a date or time, not a number: use UNIX_TIMESTAMP(at) or TIME_TO_SEC(at), or set session.time_zone = "+00:00" for dates
         "#]],
     );
     check(
@@ -391,6 +391,20 @@ fn a_family_that_would_spoil_the_page_is_left_out_and_counted_and_the_others_sta
             f{target="db1",who="a"} 1
             f{target="db1",who="b"} 2
             dropped 2: invalid
+        "#]],
+    );
+}
+
+#[test]
+fn a_date_of_a_utc_session_is_the_seconds_since_the_epoch_and_a_zero_date_none() {
+    check(
+        vec![metric("f", "n", &["n"])],
+        "n:utc",
+        &["2024-02-29 12:34:56", "0000-00-00", "NULL"],
+        expect![[r#"
+            f{target="db1",n="2024-02-29 12:34:56"} 1709210096
+            dropped 1: not_a_number
+            example: column n holds "0000-00-00", which is not a number
         "#]],
     );
 }
