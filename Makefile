@@ -26,9 +26,9 @@ lint: deny-tool ## formatting, clippy without warnings, licences, bans and sourc
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo deny check licenses bans sources
 
-bench: ## what the exporter costs, beside a bare loop of the same client
+bench: ## what a run costs beside a bare loop of the same client, and what loading a large configuration does
 	@tests/servers/install
-	cargo bench -p fleet-query-exporter --locked
+	cargo bench -p fleet-query-exporter --locked --bench config --bench fleet
 
 doc: ## the documentation of the code, without warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
