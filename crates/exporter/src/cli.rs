@@ -20,7 +20,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) config: PathBuf,
 
-    /// Where to listen, in place of the file's [server] listen
+    /// Where to listen, in place of the file's `listen` in `[server]`
     #[arg(long, global = true, value_name = "HOST:PORT", env = "FLEET_QUERY_EXPORTER_BIND")]
     pub(crate) bind: Option<String>,
 
