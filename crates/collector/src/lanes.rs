@@ -46,6 +46,8 @@ pub(crate) struct Pool {
     pub(crate) connects_limit: usize,
     /// KILLs under way, over the whole fleet.
     pub(crate) kills: Arc<Semaphore>,
+    /// Secret files being read, over the whole fleet.
+    pub(crate) reads: Arc<Semaphore>,
     /// The tasks that outlive a run: KILLs, and farewells to servers.
     pub(crate) tasks: TaskTracker,
 }
@@ -142,7 +144,7 @@ impl Lanes {
 
     async fn open(&self, slot: OwnedSemaphorePermit, permit: OwnedSemaphorePermit) -> Result<Lane, Failure> {
         let open = Open::new(&self.stats, slot);
-        let login = login(&self.target).await?;
+        let login = login(&self.target, &self.pool.reads).await?;
         self.stats.connect_begun();
         let session = self.pool.driver.connect(&self.target, &login, permit).await?;
         self.stats.introduced(session.server());
@@ -194,6 +196,12 @@ impl Lanes {
         if !side.session.server().is_same(server) {
             self.farewell(side);
             return KillResult::OtherServer;
+        }
+        // Sessions are numbered upwards: a side connection with a lower number than ours says that the server was
+        // restarted, and our number is somebody else's now.
+        if side.session.id() <= id {
+            self.farewell(side);
+            return KillResult::Gone;
         }
         let mut rows = Rows::new(ResultLimits::default());
         let result = match side.session.query(&format!("KILL {id}").into(), &mut rows).await {

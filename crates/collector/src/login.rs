@@ -5,10 +5,11 @@ use std::{
     io::{self, Read as _},
     path::Path,
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::{io::AsyncReadExt, process::Command, task::spawn_blocking, time::timeout};
+use tokio::{io::AsyncReadExt, process::Command, sync::Semaphore, task::spawn_blocking, time::timeout};
 
 use crate::{Failure, Password, Reason, Secret, Target, defaults_file::Options};
 
@@ -28,14 +29,14 @@ pub struct Login {
 }
 
 /// Reads the target's secret now. A failure has the reason `credentials` and never quotes what was read.
-pub(crate) async fn login(target: &Target) -> Result<Login, Failure> {
+pub(crate) async fn login(target: &Target, reads: &Arc<Semaphore>) -> Result<Login, Failure> {
     let (user, password) = match &target.password {
         Password::None => (None, Secret::new("")),
         Password::Inline(secret) => (None, secret.clone()),
         Password::Env(name) => (None, variable(name)?),
-        Password::File(path) => (None, Secret::new(without_line_end(&read(path).await?))),
+        Password::File(path) => (None, Secret::new(without_line_end(&read(path, reads).await?))),
         Password::Command(command) => (None, run(command).await?),
-        Password::DefaultsFile { path, section } => defaults(path, section).await?,
+        Password::DefaultsFile { path, section } => defaults(path, section, reads).await?,
     };
     let user =
         target.user.clone().or(user).ok_or_else(|| failed("neither the file nor the target names a user"))?;
@@ -55,12 +56,17 @@ fn variable(name: &str) -> Result<Secret, Failure> {
 }
 
 /// Reads a small file, off the async threads.
-async fn read(path: &Path) -> Result<String, Failure> {
+async fn read(path: &Path, reads: &Arc<Semaphore>) -> Result<String, Failure> {
+    // The semaphore is never closed.
+    let permit = Arc::clone(reads).acquire_owned().await;
     let file = path.to_owned();
     let reading = spawn_blocking(move || {
         let mut content = Vec::new();
-        File::open(file)?.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut content)?;
-        Ok(content)
+        let read = File::open(file)
+            .and_then(|file| file.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut content));
+        // A file system that hangs holds so many threads and no more, whoever still waits for it.
+        drop(permit);
+        read.map(|_| content)
     });
     let content = reading.await.unwrap_or_else(|_| Err(io::Error::other("reading was given up")));
     let content = content.map_err(|error| failed(format!("{}: {error}", path.display())))?;
@@ -111,10 +117,14 @@ async fn run(command: &[String]) -> Result<Secret, Failure> {
 }
 
 /// Reads the user and the password from an option file.
-async fn defaults(path: &Path, section: &str) -> Result<(Option<String>, Secret), Failure> {
+async fn defaults(
+    path: &Path,
+    section: &str,
+    reads: &Arc<Semaphore>,
+) -> Result<(Option<String>, Secret), Failure> {
     let from = path.display();
-    let options =
-        Options::read(&read(path).await?, section).map_err(|error| failed(format!("{from}: {error}")))?;
+    let options = Options::read(&read(path, reads).await?, section)
+        .map_err(|error| failed(format!("{from}: {error}")))?;
     let options = options.ok_or_else(|| failed(format!("{from}: there is no section [{section}]")))?;
     Ok((options.get("user").map(str::to_owned), Secret::new(options.get("password").unwrap_or_default())))
 }
@@ -128,7 +138,9 @@ mod tests {
 
     async fn check(password: Password, user: Option<&str>) -> Result<(String, String), Failure> {
         let target = Target { password, user: user.map(str::to_owned), ..target("t") };
-        login(&target).await.map(|login| (login.user, login.password.expose().to_owned()))
+        login(&target, &Arc::new(Semaphore::new(1)))
+            .await
+            .map(|login| (login.user, login.password.expose().to_owned()))
     }
 
     fn command(argv: &[&str]) -> Password {

@@ -19,6 +19,9 @@ use crate::{
     statement::{Limited, Statement},
 };
 
+/// Secret files being read over the whole fleet. Far fewer than there are threads, most of which are others'.
+const MAX_READS: usize = 16;
+
 /// KILLs under way over the whole fleet.
 const MAX_KILLS: usize = 8;
 
@@ -78,6 +81,7 @@ impl Collector {
             connects: Arc::new(Semaphore::new(connects_limit)),
             connects_limit,
             kills: Arc::new(Semaphore::new(MAX_KILLS)),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
             tasks: TaskTracker::new(),
         };
         Self { pool: Arc::new(pool), snapshot }
@@ -327,7 +331,13 @@ impl Item {
         match &answer {
             Ok(()) => lane.give_back(),
             Err(error) if error.session == SessionState::Intact => lane.give_back(),
-            Err(error) if error.session == SessionState::Ended => lane.let_go(),
+            // The server said so itself, or the connection had been closed before. Otherwise what cut it may have been
+            // a proxy, and the server may still be at work.
+            Err(QueryError { session: SessionState::Ended, failure })
+                if failure.code.is_some() || begun.elapsed() < FOUND_CLOSED =>
+            {
+                lane.let_go();
+            }
             // Dropped with the guard.
             Err(_) => {}
         }

@@ -125,7 +125,8 @@ struct QueryStats {
 }
 
 impl Snapshot {
-    /// A snapshot that holds at most this many bytes of sample lines: the page that is made of it has a bound, too.
+    /// A snapshot that holds about this many bytes of sample lines at most, and so a bound for the page that is made of
+    /// it. Runs that publish in the same instant may exceed it by their results.
     pub fn new(max_bytes: usize) -> Self {
         let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
         Self { layout: ArcSwap::default(), totals: Arc::default(), max_bytes }

@@ -51,9 +51,10 @@ fn run(cli: &Cli) -> Result<(), u8> {
     let problems = warnings.and(config::missing_secrets(&config));
     let listen = cli.bind.clone().unwrap_or_else(|| config.listen.clone());
     let runtime = runtime(config.max_connects + OTHER_BLOCKING_THREADS)?;
-    runtime
-        .block_on(app::run(&cli.config, &config, &problems, &listen, &logging))
-        .map_err(|error| fail(FAILED, error))
+    let ran = runtime.block_on(app::run(&cli.config, &config, &problems, &listen, &logging));
+    // A thread that resolves a name or reads a file cannot be cancelled, and dropping the runtime would wait for it.
+    runtime.shutdown_background();
+    ran.map_err(|error| fail(FAILED, error))
 }
 
 fn check(cli: &Cli) -> Result<(), u8> {
@@ -81,7 +82,10 @@ fn health(cli: &Cli) -> Result<(), u8> {
         Some(bind) => bind.clone(),
         None => load(cli)?.config.listen,
     };
-    runtime(OTHER_BLOCKING_THREADS)?.block_on(health::ask(&listen)).map_err(|error| fail(FAILED, error))
+    let runtime = runtime(OTHER_BLOCKING_THREADS)?;
+    let asked = runtime.block_on(health::ask(&listen));
+    runtime.shutdown_background();
+    asked.map_err(|error| fail(FAILED, error))
 }
 
 fn load(cli: &Cli) -> Result<Loaded, u8> {

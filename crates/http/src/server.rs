@@ -58,7 +58,7 @@ pub async fn bind(listen: &str) -> io::Result<TcpListener> {
     TcpListener::bind(listen).await
 }
 
-/// Serves until `shutdown` is cancelled; then accepts nobody, lets responses in flight finish within 5 s, and
+/// Serves until `shutdown` is cancelled; then accepts nobody, lets responses in flight finish within 2 s, and
 /// drops what is left. Dropping the future drops all connections at once.
 pub async fn serve(listener: TcpListener, state: Arc<State>, shutdown: CancellationToken) {
     serve_within(LIMITS, listener, state, shutdown).await;

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     gate::{Admission, Gate, Verdict},
-    schedule::Schedule,
+    schedule::{GRID, Schedule},
     timeline::Timeline,
 };
 
@@ -112,7 +112,9 @@ impl<J: Job> ItemLoop<J> {
 
     /// The first tick after `last` that is not over yet; those between were missed because of the run.
     fn next_tick(&self, last: u64) -> u64 {
-        let next = self.schedule.tick_from(self.now()).max(last.wrapping_add(1));
+        // A tick that came due less than a step of the grid ago is not over: waiting for permits ends at the very moment
+        // of the next tick, and a timer may be a millisecond late.
+        let next = self.schedule.tick_from(self.now().saturating_sub(GRID)).max(last.wrapping_add(1));
         let missed = next.wrapping_sub(last).wrapping_sub(1);
         if missed > 0 {
             self.job.missed(Missed::Running, missed);

@@ -90,9 +90,13 @@ struct Bench {
 
 impl Bench {
     fn new(max_runs: usize) -> Self {
+        Self::at(EPOCH, max_runs)
+    }
+
+    fn at(epoch: Duration, max_runs: usize) -> Self {
         let start = Instant::now();
         let limits = Limits { max_runs, startup_spread: 60 * SECOND };
-        let scheduler = Scheduler::new(limits, Timeline::new(start, EPOCH), 42);
+        let scheduler = Scheduler::new(limits, Timeline::new(start, epoch), 42);
         Self { scheduler, start, log: Log::default(), items: Vec::new() }
     }
 
@@ -375,4 +379,21 @@ async fn the_oldest_overdue_tick_shows_who_waits_for_a_permit() {
     assert!(stats.oldest_overdue() > Duration::ZERO);
     assert!(stats.oldest_overdue() <= 5 * SECOND);
     assert!(stats.runs_waiting() > 0);
+}
+
+/// Waiting for permits ends at the next tick, and timers count in whole milliseconds while the process starts between
+/// two of them: it wakes just after that tick.
+#[tokio::test(start_paused = true)]
+async fn a_tick_without_a_permit_does_not_cost_the_next_one_though_the_timeout_is_the_interval() {
+    let mut bench = Bench::at(EPOCH + Duration::from_micros(300), 256);
+    for query in ["h0", "h1"] {
+        bench.item(query, "db", 5, &[Act::Hang]);
+    }
+    bench.item("late", "db", 5, &[QUICK]);
+    bench.run(100 * SECOND).await;
+    let missed = bench.missed("late");
+    assert!(
+        missed.get("no_permit").copied().unwrap_or(0) >= 17 && !missed.contains_key("running"),
+        "{missed:?}"
+    );
 }
