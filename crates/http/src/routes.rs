@@ -20,44 +20,69 @@ const HTML: &str = "text/html; charset=utf-8";
 /// connection waits with one scrape at most, so the cap on connections bounds the queue.
 const BUILD_WAIT: Duration = Duration::from_secs(5);
 
-/// The answer to a request; its body, if it has one, is not read.
-///
-/// A query string is ignored. HEAD is answered like GET, `Content-Length` included, without the body.
-pub async fn respond(state: &Arc<State>, request: &Request<()>) -> Response<Page> {
-    let Some(route) = Route::of(request.uri().path()) else {
-        let body = "not found; there are /, /metrics, /-/healthy and /-/ready\n";
-        return finish(request, answer(StatusCode::NOT_FOUND, PLAIN, body.to_owned()));
-    };
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let refusal = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "use GET or HEAD\n".to_owned());
-        return finish(request, with(refusal, ALLOW, "GET, HEAD"));
-    }
-    let response = match route {
-        Route::Index => answer(StatusCode::OK, HTML, index(&state.version)),
-        Route::Metrics => metrics(state, request.method() == Method::GET).await,
-        Route::Healthy => answer(StatusCode::OK, PLAIN, "healthy\n".to_owned()),
-        Route::Ready => ready(state),
-    };
-    finish(request, response)
+/// Methods that only read.
+const READ: &[Method] = &[Method::GET, Method::HEAD];
+
+/// Every path there is, in the order in which the start page and a 404 name them.
+const ROUTES: &[Route] = &[
+    Route { path: "/", methods: READ, link: None, endpoint: Endpoint::Index },
+    Route { path: "/metrics", methods: READ, link: Some("Metrics"), endpoint: Endpoint::Metrics },
+    Route { path: "/-/healthy", methods: READ, link: Some("Health"), endpoint: Endpoint::Healthy },
+    Route { path: "/-/ready", methods: READ, link: Some("Readiness"), endpoint: Endpoint::Ready },
+];
+
+/// A path, and how it may be asked for.
+struct Route {
+    path: &'static str,
+    methods: &'static [Method],
+    /// What the start page calls it, if it shows it.
+    link: Option<&'static str>,
+    endpoint: Endpoint,
 }
 
-enum Route {
+/// What answers.
+#[derive(Clone, Copy)]
+enum Endpoint {
     Index,
     Metrics,
     Healthy,
     Ready,
 }
 
-impl Route {
-    fn of(path: &str) -> Option<Self> {
-        match path {
-            "/" => Some(Self::Index),
-            "/metrics" => Some(Self::Metrics),
-            "/-/healthy" => Some(Self::Healthy),
-            "/-/ready" => Some(Self::Ready),
-            _ => None,
-        }
+/// The answer to a request; its body, if it has one, is not read.
+///
+/// A query string is ignored. HEAD is answered like GET, `Content-Length` included, without the body.
+pub async fn respond(state: &Arc<State>, request: &Request<()>) -> Response<Page> {
+    let response = match ROUTES.iter().find(|route| route.path == request.uri().path()) {
+        None => not_found(),
+        Some(route) if !route.methods.contains(request.method()) => refuse_method(route.methods),
+        Some(route) => endpoint(route.endpoint, state, request).await,
+    };
+    finish(request, response)
+}
+
+async fn endpoint(endpoint: Endpoint, state: &Arc<State>, request: &Request<()>) -> Response<Page> {
+    match endpoint {
+        Endpoint::Index => answer(StatusCode::OK, HTML, index(&state.version)),
+        Endpoint::Metrics => metrics(state, request.method() == Method::GET).await,
+        Endpoint::Healthy => answer(StatusCode::OK, PLAIN, "healthy\n".to_owned()),
+        Endpoint::Ready => ready(state),
     }
+}
+
+fn not_found() -> Response<Page> {
+    let paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
+    let (last, others) = paths.split_last().expect("the table is not empty");
+    let body = format!("not found; there are {} and {last}\n", others.join(", "));
+    answer(StatusCode::NOT_FOUND, PLAIN, body)
+}
+
+fn refuse_method(methods: &[Method]) -> Response<Page> {
+    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, format!("use {}\n", names.join(" or ")));
+    let allowed = HeaderValue::try_from(names.join(", ")).expect("names of methods are plain ASCII");
+    refusal.headers_mut().insert(ALLOW, allowed);
+    refusal
 }
 
 /// Builds the page on a thread of its own: some milliseconds of copying for a large fleet would keep an async
@@ -105,6 +130,9 @@ fn ready(state: &State) -> Response<Page> {
 /// The start page. Its links are relative, so that they hold behind a proxy that adds a path.
 fn index(version: &str) -> String {
     let version = version.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let links = ROUTES.iter().filter_map(|route| Some((route.path.trim_start_matches('/'), route.link?)));
+    let links: String =
+        links.map(|(path, name)| format!("<li><a href=\"{path}\">{name}</a></li>\n")).collect();
     format!(
         "<!DOCTYPE html>\n\
          <html lang=\"en\">\n\
@@ -113,9 +141,7 @@ fn index(version: &str) -> String {
          <h1>fleet-query-exporter</h1>\n\
          <p>Version {version}</p>\n\
          <ul>\n\
-         <li><a href=\"metrics\">Metrics</a></li>\n\
-         <li><a href=\"-/healthy\">Health</a></li>\n\
-         <li><a href=\"-/ready\">Readiness</a></li>\n\
+         {links}\
          </ul>\n\
          </body>\n\
          </html>\n"
