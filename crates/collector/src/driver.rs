@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{Failure, Rows, Target, login::Login};
 
@@ -13,6 +13,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// A new session at the server, logged in and with its settings made.
     ///
+    /// `deadline` is when the caller gives up: a host of several addresses divides what is left until then among them.
+    ///
     /// `permit` is one of the few connects that may be under way. A name is resolved on a thread that cannot be
     /// cancelled, so the permit is held until that thread has ended, even where this future is dropped before.
     fn connect<'a>(
@@ -20,6 +22,7 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
         target: &'a Target,
         login: &'a Login,
         permit: OwnedSemaphorePermit,
+        deadline: Instant,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>>;
 }
 
@@ -28,7 +31,7 @@ pub trait Session: fmt::Debug + Send {
     /// What the server said of itself when the session began.
     fn server(&self) -> &Arc<Server>;
 
-    /// The session's number at the server, for KILL.
+    /// The session's number at the server, for KILL; 0 where the server does not tell it.
     fn id(&self) -> u64;
 
     /// Sends one statement and collects its rows. After this future was dropped, or failed without leaving the
@@ -63,8 +66,8 @@ pub enum SessionState {
     Doubtful,
 }
 
-/// What a server said of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a server said of itself; a text is empty where it did not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Server {
     /// Whose dialect it speaks.
     pub flavour: Flavour,
@@ -76,22 +79,57 @@ pub struct Server {
     pub port: String,
     /// Its `@@server_id`.
     pub server_id: String,
+    /// Its `@@read_only`.
+    pub read_only: Option<bool>,
+    /// The guards that it refused to set for this session.
+    pub refused: Vec<RefusedGuard>,
+}
+
+/// A session setting that a server or a proxy refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedGuard {
+    /// The guard's name, as in the label `guards_refused`.
+    pub guard: &'static str,
+    /// What the server said.
+    pub error: String,
 }
 
 impl Server {
+    /// Whether it said enough of itself to be told from any other.
+    pub fn is_known(&self) -> bool {
+        ![&self.hostname, &self.port, &self.server_id].iter().any(|text| text.is_empty())
+    }
+
     /// Whether both are the same server: a side connection through a proxy may reach another one, where the same
-    /// session number belongs to somebody else.
+    /// session number belongs to somebody else. Who does not say who it is, is nobody's same.
     pub fn is_same(&self, other: &Self) -> bool {
-        (&self.hostname, &self.port, &self.server_id) == (&other.hostname, &other.port, &other.server_id)
+        self.is_known()
+            && (&self.hostname, &self.port, &self.server_id)
+                == (&other.hostname, &other.port, &other.server_id)
+    }
+
+    /// The label `role`: what `@@read_only` says, and no more than that.
+    pub fn role(&self) -> &'static str {
+        match self.read_only {
+            Some(true) => "read_only",
+            Some(false) => "writable",
+            None => "",
+        }
+    }
+
+    /// The label `guards_refused`: their names with spaces between them.
+    pub fn guards_refused(&self) -> String {
+        self.refused.iter().map(|refused| refused.guard).collect::<Vec<_>>().join(" ")
     }
 }
 
 /// Whose dialect a server speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Flavour {
     /// MariaDB.
     MariaDb,
     /// MySQL, Percona Server, and whatever does not say that it is MariaDB.
+    #[default]
     MySql,
 }
 

@@ -2,23 +2,26 @@
 //!
 //! Who wants a connection holds one of the target's permits first, so that the idle ones, those in use and those
 //! whose query may still run at the server never exceed the lanes. A connection that was dropped in mid-query
-//! takes its permit along, until the server has confirmed a KILL or its own limit has passed.
+//! takes its permit along, until the server knows it no more or its own limit has passed.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Failure, Reason, Rows, Target,
-    driver::{Driver, Session, SessionState},
+    driver::{Driver, QueryError, Server, Session, SessionState},
     login::login,
     query::ResultLimits,
     rollup::{KillResult, TargetStats},
@@ -33,6 +36,12 @@ const LIFETIME: Duration = Duration::from_mins(30);
 
 /// How long stopping a query at its server may take, connecting included.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long after a KILL the server is asked for the first time whether the session is gone.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+
+/// The server's error for a KILL of a session that it does not know.
+const NO_SUCH_SESSION: u16 = 1094;
 
 /// After a server's own limit for a query has passed, this much later it has ended.
 const LIMIT_SLACK: Duration = Duration::from_secs(2);
@@ -59,6 +68,8 @@ pub(crate) struct Lanes {
     pub(crate) stats: Arc<TargetStats>,
     pub(crate) pool: Arc<Pool>,
     idle: Mutex<Vec<Lane>>,
+    /// How often the server has answered, with a greeting, rows or an error of its own.
+    answers: AtomicU64,
     /// One permit for each connection that the server may see at once, whatever it is for and until it is gone. The
     /// lanes' permits and `side` leave room for every one but those that are just being closed.
     slots: Arc<Semaphore>,
@@ -100,7 +111,25 @@ impl Drop for Open {
 impl Lanes {
     pub(crate) fn new(target: Arc<Target>, stats: Arc<TargetStats>, pool: Arc<Pool>) -> Self {
         let slots = Arc::new(Semaphore::new(usize::from(target.max_connections.max(1))));
-        Self { target, stats, pool, idle: Mutex::default(), slots, side: Semaphore::new(1) }
+        Self {
+            target,
+            stats,
+            pool,
+            idle: Mutex::default(),
+            answers: AtomicU64::new(0),
+            slots,
+            side: Semaphore::new(1),
+        }
+    }
+
+    /// How often the server has answered so far. Who looks twice knows whether it was heard of in between.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Relaxed)
+    }
+
+    /// It has answered.
+    pub(crate) fn answered(&self) {
+        self.answers.fetch_add(1, Relaxed);
     }
 
     /// An idle connection, the last one used first, so that those that are not needed grow old.
@@ -131,7 +160,7 @@ impl Lanes {
             let failure = late("too many connects are under way");
             return Err(Failure { answered: self.stats.is_up(), ..failure });
         };
-        let connecting = timeout_at(deadline, self.open(slot, permit)).await;
+        let connecting = timeout_at(deadline, self.open(slot, permit, deadline)).await;
         connecting.unwrap_or_else(|_| Err(late("the server did not answer")))
     }
 
@@ -142,12 +171,20 @@ impl Lanes {
         Some((slot, Arc::clone(fleet).acquire_owned().await.ok()?))
     }
 
-    async fn open(&self, slot: OwnedSemaphorePermit, permit: OwnedSemaphorePermit) -> Result<Lane, Failure> {
+    async fn open(
+        &self,
+        slot: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Result<Lane, Failure> {
         let open = Open::new(&self.stats, slot);
         let login = login(&self.target, &self.pool.reads).await?;
         self.stats.connect_begun();
-        let session = self.pool.driver.connect(&self.target, &login, permit).await?;
-        self.stats.introduced(session.server());
+        let session = self.pool.driver.connect(&self.target, &login, permit, deadline).await?;
+        self.answered();
+        if self.stats.introduced(session.server()) {
+            self.log_guards(session.server());
+        }
         let now = Instant::now();
         // Spread by the session's number, which differs between servers and goes up on each.
         let jitter = Duration::from_secs(session.id().wrapping_mul(7919) % LIFETIME.as_secs());
@@ -160,60 +197,94 @@ impl Lanes {
         })
     }
 
+    fn log_guards(&self, server: &Server) {
+        let (target_name, group) = (&*self.target.name, &*self.target.group);
+        if server.refused.is_empty() {
+            tracing::info!(target_name, group, "the server now sets every guard of a session");
+            return;
+        }
+        let errors = server.refused.iter().map(|refused| format!("{}: {}", refused.guard, refused.error));
+        let errors = errors.collect::<Vec<_>>().join("; ");
+        tracing::warn!(
+            target_name,
+            group,
+            guards = server.guards_refused(),
+            error = errors,
+            "the server refused guards of the session, which goes on without them"
+        );
+    }
+
     /// Ends a connection whose query may still run: the socket now, the query at the server by KILL where that is
-    /// allowed. `permit` is the lane that it occupies; it is free again when the KILL is confirmed, or when the
+    /// allowed. `permit` is the lane that it occupies; it is free again when the session is gone there, or when the
     /// server's own limit, at `server_limit`, has surely ended the query.
-    pub(crate) fn abandon(self: &Arc<Self>, lane: Lane, permit: OwnedSemaphorePermit, server_limit: Instant) {
+    ///
+    /// Returns, where there is a KILL, what ends as soon as the server has answered the side connection, or it is
+    /// certain that it does not: two seconds later at the latest.
+    pub(crate) fn abandon(
+        self: &Arc<Self>,
+        lane: Lane,
+        permit: OwnedSemaphorePermit,
+        server_limit: Instant,
+    ) -> Option<oneshot::Receiver<()>> {
         let Lane { session, _open: open, .. } = lane;
         let (id, server) = (session.id(), Arc::clone(session.server()));
         drop(session);
         // Without a runtime the process is over, and the server's own limit is all that is left.
-        let Ok(runtime) = Handle::try_current() else { return };
+        let runtime = Handle::try_current().ok()?;
+        // Whoever is unknown could not be told from another, and a side connection would be for nothing.
+        let may_kill = self.target.may_kill() && server.is_known() && id != 0;
         let lanes = Arc::clone(self);
+        let (heard, side) = oneshot::channel();
         let kill = async move {
-            let killed = lanes.target.may_kill() && {
-                let result = timeout(KILL_TIMEOUT, lanes.kill(id, &server)).await;
-                let result = result.unwrap_or(KillResult::Unreachable);
-                lanes.stats.killed(result);
-                tracing::debug!(target = %lanes.target.name, id, result = result.as_str(), "kill");
-                result.is_gone()
-            };
-            if !killed {
+            if !(may_kill && lanes.stop(id, &server, heard).await) {
                 sleep_until(server_limit + LIMIT_SLACK).await;
             }
             drop((open, permit));
         };
         self.pool.tasks.spawn_on(kill, &runtime);
+        may_kill.then_some(side)
+    }
+
+    /// Ends a session at the server, within bounds, and counts what became of that. Returns whether it is gone.
+    async fn stop(&self, id: u64, server: &Server, heard: oneshot::Sender<()>) -> bool {
+        let mut result = KillResult::Unreachable;
+        let killing = self.kill(id, server, heard, &mut result);
+        let gone = timeout(KILL_TIMEOUT, killing).await.unwrap_or(false);
+        self.stats.killed(result);
+        tracing::debug!(target = %self.target.name, id, result = result.as_str(), gone, "kill");
+        gone
     }
 
     /// Kills the session, not only its query: we will not use it again, and KILL QUERY could meet a later query.
-    async fn kill(&self, id: u64, server: &crate::driver::Server) -> KillResult {
-        let Ok(_one) = self.side.acquire().await else { return KillResult::Unreachable };
-        let Some((slot, few)) = self.admitted(&self.pool.kills).await else {
-            return KillResult::Unreachable;
-        };
-        let Ok(mut side) = self.open(slot, few).await else { return KillResult::Unreachable };
-        if !side.session.server().is_same(server) {
-            self.farewell(side);
-            return KillResult::OtherServer;
-        }
+    /// Then asks again until the server does not know it any more: before, it is a connection like any other there.
+    async fn kill(
+        &self,
+        id: u64,
+        server: &Server,
+        heard: oneshot::Sender<()>,
+        result: &mut KillResult,
+    ) -> bool {
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        let Ok(_one) = self.side.acquire().await else { return false };
+        let Some((slot, few)) = self.admitted(&self.pool.kills).await else { return false };
+        let Ok(mut side) = self.open(slot, few, deadline).await else { return false };
+        // Nobody may wait for it.
+        let _ = heard.send(());
         // Sessions are numbered upwards: a side connection with a lower number than ours says that the server was
         // restarted, and our number is somebody else's now.
-        if side.session.id() <= id {
-            self.farewell(side);
-            return KillResult::Gone;
-        }
-        let mut rows = Rows::new(ResultLimits::default());
-        let result = match side.session.query(&format!("KILL {id}").into(), &mut rows).await {
-            Ok(()) => KillResult::Killed,
-            Err(error) => match error.failure.code {
-                Some(1094) => KillResult::Gone,
-                Some(_) if error.session == SessionState::Intact => KillResult::Refused,
-                _ => return KillResult::Unreachable,
-            },
+        let gone = if !side.session.server().is_same(server) {
+            *result = KillResult::OtherServer;
+            false
+        } else if side.session.id() <= id {
+            *result = KillResult::Gone;
+            true
+        } else {
+            end_session(&mut *side.session, id, result).await
         };
-        self.farewell(side);
-        result
+        if *result != KillResult::Unreachable {
+            self.farewell(side);
+        }
+        gone
     }
 
     /// Closes the connections that nobody has used for long.
@@ -252,5 +323,27 @@ impl Lanes {
     fn idle(&self) -> MutexGuard<'_, Vec<Lane>> {
         // A list is whole between any two operations on it, so a poisoned lock is as good.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends KILL until the server says that there is no such session. Returns whether it came to that.
+async fn end_session(side: &mut dyn Session, id: u64, result: &mut KillResult) -> bool {
+    let statement = format!("KILL {id}").into();
+    let mut pause = FIRST_LOOK;
+    loop {
+        let mut rows = Rows::new(ResultLimits::default());
+        match side.query(&statement, &mut rows).await {
+            Ok(()) => *result = KillResult::Killed,
+            Err(QueryError { failure, session: SessionState::Intact }) => {
+                let gone = failure.code == Some(NO_SUCH_SESSION);
+                if *result != KillResult::Killed {
+                    *result = if gone { KillResult::Gone } else { KillResult::Refused };
+                }
+                return gone;
+            }
+            Err(_) => return false,
+        }
+        sleep(pause).await;
+        pause *= 2;
     }
 }

@@ -15,7 +15,10 @@ use sqlx::{
     AssertSqlSafe, Column as _, Connection as _, Either, Row as _, TypeInfo as _,
     mysql::{MySqlConnection, MySqlRow},
 };
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
 
 use crate::{
     Failure, Reason, Rows, Target,
@@ -39,14 +42,16 @@ impl Driver for MySql {
         target: &'a Target,
         login: &'a Login,
         permit: OwnedSemaphorePermit,
+        deadline: Instant,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
         Box::pin(async move {
             let options = connect::options(target, login).await?;
-            let mut connection = connect::open(target, options, permit).await?;
-            let (server, id) = introduce::introduce(&mut connection).await?;
+            let mut connection = connect::open(target, options, permit, deadline).await?;
+            let (mut server, id) = introduce::introduce(&mut connection).await?;
             let utc = target.session.time_zone.as_deref() == Some("+00:00");
-            let mut session = MySqlSession { connection, server: Arc::new(server), id, utc };
-            session.make_settings().await?;
+            let mut session = MySqlSession { connection, server: Arc::default(), id, utc };
+            server.refused = session.make_guards(&server).await?;
+            session.server = Arc::new(server);
             session.make_wishes(&target.session).await?;
             Ok(Box::new(session) as Box<dyn Session>)
         })

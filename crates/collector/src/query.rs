@@ -135,9 +135,7 @@ mod tests {
             metrics: Vec::new(),
         };
         let sql_for = |query: &Query, flavour, version: &str| {
-            let text = |_| String::new();
-            let [hostname, port, server_id] = [0, 1, 2].map(text);
-            let server = Server { flavour, version: version.to_owned(), hostname, port, server_id };
+            let server = Server { flavour, version: version.to_owned(), ..Server::default() };
             query.statement_for(&server).map(|statement| statement.sql().to_owned())
         };
         for (flavour, version, sql) in [

@@ -53,11 +53,6 @@ impl KillResult {
             Self::Unreachable => "unreachable",
         }
     }
-
-    /// Whether the server has nothing of ours left to run.
-    pub(crate) fn is_gone(self) -> bool {
-        matches!(self, Self::Killed | Self::Gone)
-    }
 }
 
 /// The counters of one group.
@@ -100,7 +95,8 @@ pub struct TargetStats {
 const NO_REASON: u8 = u8::MAX;
 
 /// The labels that our own families of a target have themselves; a configured label of that name gives way.
-const OWN_LABELS: [&str; 6] = ["outcome", "reason", "flavour", "version", "server_id", "tls"];
+const OWN_LABELS: [&str; 8] =
+    ["outcome", "reason", "flavour", "version", "server_id", "role", "tls", "guards_refused"];
 
 impl TargetStats {
     /// A target that nobody has tried.
@@ -182,8 +178,10 @@ impl TargetStats {
         self.connects.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn introduced(&self, server: &Arc<Server>) {
-        self.server.store(Some(Arc::clone(server)));
+    /// A session has begun. Returns whether its server refused other guards than the one of the session before.
+    pub(crate) fn introduced(&self, server: &Arc<Server>) -> bool {
+        let before = self.server.swap(Some(Arc::clone(server)));
+        before.map(|before| before.guards_refused()).unwrap_or_default() != server.guards_refused()
     }
 
     pub(crate) fn killed(&self, result: KillResult) {
@@ -286,11 +284,14 @@ fn target_info(targets: &[Arc<TargetStats>]) -> FamilyText {
         let mut more = String::new();
         let server = target.server.load();
         let server = server.as_ref();
+        let refused = server.map(|s| s.guards_refused()).unwrap_or_default();
         let facts = [
             ("flavour", server.map_or("", |s| s.flavour.as_str())),
             ("version", server.map_or("", |s| s.version.as_str())),
             ("server_id", server.map_or("", |s| s.server_id.as_str())),
+            ("role", server.map_or("", |s| s.role())),
             ("tls", target.tls),
+            ("guards_refused", &refused),
         ];
         for (name, value) in facts {
             let comma = if more.is_empty() { "" } else { "," };
@@ -301,7 +302,7 @@ fn target_info(targets: &[Arc<TargetStats>]) -> FamilyText {
         lines.add(&target.info_labels, &more, 1);
     }
     lines.family(
-        "what the target's server said of itself at the last connect, and how TLS is asked for",
+        "what the target's server said of itself at the last connect, how TLS is asked for, and which guards it refused",
         Kind::Gauge,
     )
 }
@@ -425,11 +426,51 @@ mod tests {
         let text = text(&families(&[target], &[Arc::new(GroupStats::new("prod".into()))]));
         for line in [
             r#"query_exporter_up{env="prod \"x\"",target="db1",tls="mine"} 0"#,
-            r#"query_exporter_target_info{env="prod \"x\"",target="db1",flavour="",version="",server_id="",tls="preferred"} 1"#,
+            r#"query_exporter_target_info{env="prod \"x\"",target="db1",flavour="",version="",server_id="",role="",tls="preferred",guards_refused=""} 1"#,
             r#"query_exporter_ticks_missed_total{env="prod \"x\"",target="db1",tls="mine",reason="no_permit"} 0"#,
             r#"query_exporter_failures_total{group="prod",reason="too_large"} 0"#,
             r#"query_exporter_group_kills_total{group="prod",result="other_server"} 0"#,
         ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_server_of_the_last_connect_is_shown_and_a_change_of_what_it_refuses_is_told() {
+        let target = target(&[("target", "db1"), ("role", "replica")]);
+        let server = |read_only, guards: &[&'static str]| {
+            let refused =
+                guards.iter().map(|guard| crate::driver::RefusedGuard { guard, error: "no".to_owned() });
+            Arc::new(Server {
+                version: "8.0.36".to_owned(),
+                server_id: "7".to_owned(),
+                read_only,
+                refused: refused.collect(),
+                ..Server::default()
+            })
+        };
+        for (read_only, guards, changed, expected) in [
+            (Some(false), &[][..], false, r#"role="writable",tls="preferred",guards_refused="""#),
+            (
+                Some(true),
+                &["read_only", "wait_timeout"],
+                true,
+                r#"role="read_only",tls="preferred",guards_refused="read_only wait_timeout""#,
+            ),
+            (
+                None,
+                &["read_only", "wait_timeout"],
+                false,
+                r#"role="",tls="preferred",guards_refused="read_only wait_timeout""#,
+            ),
+            (None, &["read_only"], true, r#"role="",tls="preferred",guards_refused="read_only""#),
+            (None, &[], true, r#"role="",tls="preferred",guards_refused="""#),
+        ] {
+            assert_eq!(target.introduced(&server(read_only, guards)), changed, "{expected}");
+            let line = format!(
+                r#"query_exporter_target_info{{target="db1",flavour="mysql",version="8.0.36",server_id="7",{expected}}} 1"#
+            );
+            let text = text(&families(&[Arc::clone(&target)], &[]));
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 use tokio_util::task::TaskTracker;
@@ -288,8 +288,9 @@ impl Item {
     /// that turns out to be closed is no failure of the target: the statement goes out once more, on a fresh one.
     async fn ask(&self, begun: Instant, permit: OwnedSemaphorePermit) -> Result<Option<Rows>, Failure> {
         let mut permit = Some(permit);
+        let answers = self.lanes.answers();
         if let Some(lane) = self.lanes.take_idle() {
-            match self.ask_on(lane, begun, &mut permit).await {
+            match self.ask_on(lane, begun, answers, &mut permit).await {
                 Err(QueryError { session: SessionState::Ended, failure })
                     if begun.elapsed() < FOUND_CLOSED =>
                 {
@@ -300,15 +301,16 @@ impl Item {
         }
         // Boxed: connecting is rare, and each run is allocated as large as its largest future.
         let lane = Box::pin(self.lanes.connect(begun + self.spec.timeout)).await?;
-        // The server has greeted us in this very run, so whatever became of the query, it is not down.
-        let asked = self.ask_on(lane, begun, &mut permit).await;
-        asked.map_err(|error| Failure { answered: true, ..error.failure })
+        // The server has greeted us in this very run, so whatever becomes of the query, it is not down.
+        self.ask_on(lane, begun, answers, &mut permit).await.map_err(|error| error.failure)
     }
 
+    /// `answers` is how often the server had answered when the run began.
     async fn ask_on(
         &self,
         lane: Lane,
         begun: Instant,
+        answers: u64,
         permit: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Option<Rows>, QueryError> {
         let Some(statement) = self.spec.query.statement_for(lane.session.server()) else {
@@ -322,12 +324,15 @@ impl Item {
         let mut lane = InFlight { lanes: &self.lanes, lane: Some(lane), permit, server_limit };
         let mut rows = Rows::new(self.spec.limits);
         let asked = timeout_at(deadline, lane.ask(&prepared, &mut rows)).await;
-        let Ok(answer) = asked else {
+        let answer = asked.unwrap_or_else(|_| {
             let message = format!("no answer within {:?}", self.spec.timeout + grace(self.spec.timeout));
-            let failure =
-                Failure { answered: rows.is_answered(), ..Failure::unanswered(Reason::Timeout, message) };
-            return Err(QueryError { failure, session: SessionState::Doubtful });
-        };
+            let failure = Failure::unanswered(Reason::Timeout, message);
+            Err(QueryError {
+                failure: Failure { answered: rows.is_answered(), ..failure },
+                session: SessionState::Doubtful,
+            })
+        });
+        let mut side = None;
         match &answer {
             Ok(()) => lane.give_back(),
             Err(error) if error.session == SessionState::Intact => lane.give_back(),
@@ -338,10 +343,17 @@ impl Item {
             {
                 lane.let_go();
             }
-            // Dropped with the guard.
-            Err(_) => {}
+            Err(_) => side = lane.abandon(),
         }
-        answer?;
+        if let Err(mut error) = answer {
+            if error.failure.answered {
+                self.lanes.answered();
+            } else {
+                error.failure.answered = self.heard_of_since(answers, side).await;
+            }
+            return Err(error);
+        }
+        self.lanes.answered();
         if Instant::now() >= server_limit {
             // MySQL turns some interrupted statements into successful rows; what comes at the limit is not an
             // answer, whatever it says.
@@ -350,6 +362,18 @@ impl Item {
             return Err(QueryError { failure, session: SessionState::Intact });
         }
         Ok(Some(rows))
+    }
+
+    /// Whether the server has been heard of since it had answered so often: by another lane, or by the side connection
+    /// of the KILL, which is waited for. Who answers that is not down, however slow the statement was.
+    async fn heard_of_since(&self, answers: u64, side: Option<oneshot::Receiver<()>>) -> bool {
+        if self.lanes.answers() == answers
+            && let Some(side) = side
+        {
+            // Ended without a word, it was not heard of.
+            let _ = side.await;
+        }
+        self.lanes.answers() != answers
     }
 
     /// The item's timeout, less what a slow connect has used of it.
@@ -408,9 +432,12 @@ impl InFlight<'_> {
             // Boxed for the same reason: it would be a seventh of the run.
             let mut nothing = Box::new(Rows::new(ResultLimits::default()));
             match lane.session.query(&set, &mut nothing).await {
-                Ok(()) => lane.session_limit_ms = Some(ms),
+                Ok(()) => {
+                    self.lanes.answered();
+                    lane.session_limit_ms = Some(ms);
+                }
                 // An old server or a proxy: our own timeout and KILL remain.
-                Err(error) if error.session == SessionState::Intact => {}
+                Err(error) if error.session == SessionState::Intact => self.lanes.answered(),
                 Err(error) => return Err(error),
             }
         }
@@ -423,6 +450,12 @@ impl InFlight<'_> {
         }
     }
 
+    /// It is beyond use. Only with the lane: a run whose lane is given back or let go keeps its permit.
+    fn abandon(&mut self) -> Option<oneshot::Receiver<()>> {
+        let lane = self.lane.take()?;
+        self.lanes.abandon(lane, self.permit.take()?, self.server_limit)
+    }
+
     /// The server has ended the session: there is nothing left to stop.
     fn let_go(&mut self) {
         drop(self.lane.take());
@@ -431,12 +464,7 @@ impl InFlight<'_> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        // Only with the lane: a run whose lane is given back or let go keeps its permit.
-        if let Some(lane) = self.lane.take()
-            && let Some(permit) = self.permit.take()
-        {
-            self.lanes.abandon(lane, permit, self.server_limit);
-        }
+        self.abandon();
     }
 }
 

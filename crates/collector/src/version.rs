@@ -114,7 +114,7 @@ fn number(text: &str) -> Option<u32> {
 
 /// The numbers that a server's version begins with. MariaDB before 11 says `5.5.5-10.6.1-MariaDB` to those who may
 /// not understand a 10.
-fn numbers(version: &str) -> Vec<u32> {
+pub(crate) fn numbers(version: &str) -> Vec<u32> {
     let rest = version.strip_prefix("5.5.5-").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     let version = rest.unwrap_or(version);
     let end = version.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(version.len());

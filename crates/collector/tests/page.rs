@@ -15,7 +15,7 @@ use std::{
 use fleet_collector::{
     Address, BootTime, Collector, Failure, Family, FamilyText, ItemSpec, Kind, Metric, OnNull, Password,
     Query, ResultLimits, Rows, Snapshot, Target, Tls, TlsMode, ValueSource,
-    driver::{BoxFuture, Driver, Flavour, QueryError, Server, Session},
+    driver::{BoxFuture, Driver, QueryError, Server, Session},
     fragment::is_valid,
     login::Login,
     rows::{CellKind, Column},
@@ -23,7 +23,10 @@ use fleet_collector::{
     target::SessionSettings,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// One sample as a reader understands it. An empty label is none.
 #[derive(Debug, Clone, PartialEq)]
@@ -210,15 +213,9 @@ impl Driver for Answer {
         _: &'a Target,
         _: &'a Login,
         _: OwnedSemaphorePermit,
+        _: Instant,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
-        let server = Server {
-            flavour: Flavour::MySql,
-            version: String::new(),
-            hostname: String::new(),
-            port: String::new(),
-            server_id: String::new(),
-        };
-        let session = AnswerSession { case: Arc::clone(&self.0), server: Arc::new(server) };
+        let session = AnswerSession { case: Arc::clone(&self.0), server: Arc::default() };
         Box::pin(async { Ok(Box::new(session) as Box<dyn Session>) })
     }
 }

@@ -5,13 +5,18 @@ use std::{
     net::{SocketAddr, ToSocketAddrs},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use sqlx::{
     ConnectOptions as _,
     mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode},
 };
-use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
 
 use super::errors::{connect_failure, server_error};
 use crate::{Address, Failure, Password, Reason, Target, TlsMode, login::Login};
@@ -65,11 +70,13 @@ async fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     content.map_err(|error| Failure::unanswered(Reason::Credentials, format!("{}: {error}", path.display())))
 }
 
-/// Connects to each of the host's addresses in turn, until one answers.
+/// Connects to each of the host's addresses in turn, until one answers. Each gets its share of what is left until
+/// `deadline`, so that an address that swallows packets costs no more than that.
 pub(super) async fn open(
     target: &Target,
     options: MySqlConnectOptions,
     permit: OwnedSemaphorePermit,
+    deadline: Instant,
 ) -> Result<MySqlConnection, Failure> {
     let permit = Arc::new(permit);
     let addresses = match &target.address {
@@ -77,7 +84,8 @@ pub(super) async fn open(
         _ => Vec::new(),
     };
     // sqlx compares the certificate with the host it was given, so under verify_identity the name stays, and sqlx
-    // resolves it once more: the answer is fresh in every resolver's cache.
+    // resolves it once more, where the answer is fresh in every resolver's cache. It tries the addresses in turn too,
+    // without shares: there an address that swallows packets costs the whole connect.
     if addresses.is_empty() || target.tls.mode == TlsMode::VerifyIdentity {
         let connected = match options.connect().await {
             Err(error) if wants_whole_password(target, &error) => {
@@ -88,16 +96,27 @@ pub(super) async fn open(
         return connected.map_err(|error| connect_failure(&error));
     }
     let mut last = Failure::unanswered(Reason::Dns, "the host name has no address");
-    for address in addresses {
-        match options.clone().host(&address.ip().to_string()).connect().await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => last = connect_failure(&error),
-        }
+    for (n, address) in addresses.iter().enumerate() {
+        let share = share(deadline.saturating_duration_since(Instant::now()), addresses.len() - n);
+        let connecting = options.clone().host(&address.ip().to_string());
+        last = match timeout(share, connecting.connect()).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => connect_failure(&error),
+            Err(_) => {
+                let message = format!("no connection to {address} within {share:.1?}");
+                Failure::unanswered(Reason::ConnectTimeout, message)
+            }
+        };
         if last.answered {
             break;
         }
     }
     Err(last)
+}
+
+/// What the next of so many addresses gets of the time that is left.
+fn share(left: Duration, addresses: usize) -> Duration {
+    left / u32::try_from(addresses).unwrap_or(u32::MAX).max(1)
 }
 
 /// Whether TLS may help although a socket needs none. MySQL asks for the whole password when it has not seen it for

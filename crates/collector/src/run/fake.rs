@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     Failure, Reason, Rows, Target,
-    driver::{BoxFuture, Driver, Flavour, QueryError, Server, Session, SessionState},
+    driver::{BoxFuture, Driver, Flavour, QueryError, RefusedGuard, Server, Session, SessionState},
     login::Login,
     rows::{CellKind, Column},
 };
@@ -29,6 +29,8 @@ pub(super) struct Connect {
     pub(super) hostname: &'static str,
     /// How long the goodbye takes.
     pub(super) goodbye: Duration,
+    /// The guards that it refuses.
+    pub(super) refused: Vec<RefusedGuard>,
 }
 
 /// A session whose queries get these acts.
@@ -39,6 +41,7 @@ pub(super) fn session<const N: usize>(acts: [Act; N]) -> Connect {
         flavour: Flavour::MariaDb,
         hostname: "db1",
         goodbye: Duration::ZERO,
+        refused: Vec::new(),
     }
 }
 
@@ -61,6 +64,8 @@ pub(super) enum Then {
     Fail(QueryError),
     /// A row, and no end of the answer.
     RowAndSilence,
+    /// The KILL is accepted; its session is gone so much later.
+    Lingers(Duration),
     /// Nothing any more; the server has finished with it when `after` has passed.
     Silence,
     Panic,
@@ -138,6 +143,10 @@ impl Fake {
         self.state().most
     }
 
+    fn is_alive(&self, id: u64) -> bool {
+        self.state().alive.get(&id).is_some_and(|until| until.is_none_or(|until| until > Instant::now()))
+    }
+
     /// What the connects logged in with.
     pub(super) fn passwords(&self) -> Vec<String> {
         self.state().passwords.clone()
@@ -163,10 +172,11 @@ impl Driver for Fake {
         _: &'a Target,
         login: &'a Login,
         permit: OwnedSemaphorePermit,
+        _: Instant,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
         Box::pin(async move {
             let (connect, wire) = self.begin(login);
-            let Connect { after, outcome, flavour, hostname, goodbye } = connect;
+            let Connect { after, outcome, flavour, hostname, goodbye, refused } = connect;
             self.note(&format!("connect {}", wire.id));
             sleep(after).await;
             drop(permit);
@@ -176,6 +186,8 @@ impl Driver for Fake {
                 hostname: hostname.to_owned(),
                 port: "3306".to_owned(),
                 server_id: "1".to_owned(),
+                refused,
+                ..Server::default()
             };
             let session = FakeSession {
                 acts: outcome?.into(),
@@ -222,11 +234,15 @@ impl FakeSession {
         let id = self.wire.id;
         let sql = sql.replace("/* fleet-query-exporter q@db1 */ ", "");
         self.wire.fake.note(&format!("{id}: {sql}"));
-        let Act { after, then } = self.acts.pop_front().unwrap_or(Act::now(Then::Row));
+        let killed: Option<u64> = sql.strip_prefix("KILL ").map(|id| id.parse().unwrap());
+        let Act { after, then } = self.acts.pop_front().unwrap_or_else(|| match killed {
+            Some(id) if !self.wire.fake.is_alive(id) => Act::now(server_error(Reason::ServerError, 1094)),
+            _ => Act::now(Then::Row),
+        });
         self.wire.busy_until = Some(Instant::now() + after);
         let mut row = || {
-            if let Some(killed) = sql.strip_prefix("KILL ") {
-                self.wire.fake.state().alive.remove(&killed.parse().unwrap());
+            if let Some(id) = killed {
+                self.wire.fake.state().alive.remove(&id);
             } else if sql.contains("select") {
                 rows.set_columns(vec![Column { name: "n".to_owned(), kind: CellKind::Text }]);
                 rows.push([Some(&b"1"[..])].into_iter()).unwrap();
@@ -242,6 +258,11 @@ impl FakeSession {
             Then::Row => {
                 sleep(after).await;
                 row();
+            }
+            Then::Lingers(gone_after) => {
+                sleep(after).await;
+                self.wire.fake.state().alive.insert(killed.unwrap(), Some(Instant::now() + gone_after));
+                rows.mark_answered();
             }
             Then::Fail(error) => {
                 sleep(after).await;

@@ -169,7 +169,8 @@ async fn after_our_own_timeout_the_query_is_killed_and_the_lane_free_when_that_i
         5.500 => timeout: no answer within 5.5s; up, changed
         5.500 connect 2
         5.500 2: KILL 1
-        6.500 2 says goodbye
+        6.510 2: KILL 1
+        6.510 2 says goodbye
         7.000 connect 3
         7.000 3: SET STATEMENT max_statement_time=5.000 FOR select 1
         7.000 => 1 series; up
@@ -321,13 +322,15 @@ async fn a_reused_connection_that_had_been_closed_is_replaced_within_the_run_and
 
 #[tokio::test(start_paused = true)]
 async fn a_query_that_somebody_ended_in_the_middle_is_not_sent_again_at_once() {
-    let world =
-        World::new(vec![session([Act::now(Then::Row), Act::after(2 * SECOND, closed())]), session([])]);
+    let world = World::new(vec![
+        session([Act::now(Then::Row), Act::after(2 * SECOND, closed())]),
+        session([Act::after(SECOND / 2, Then::Row)]),
+    ]);
     world.run().await;
     world.run().await;
     assert_eq!(world.free_lanes(), 1, "what cut it may have been a proxy, and the server still at work");
     tokio::time::sleep(SECOND).await;
-    assert_eq!(world.free_lanes(), 2, "the server has confirmed that it is gone");
+    assert_eq!(world.free_lanes(), 2, "the server knows it no more");
     world.run().await;
     world.check(expect![[r#"
         0.000 connect 1
@@ -335,13 +338,14 @@ async fn a_query_that_somebody_ended_in_the_middle_is_not_sent_again_at_once() {
         0.000 => 1 series; up, changed
         0.000 1: SET STATEMENT max_statement_time=5.000 FOR select 1
         2.000 1 is dropped
-        2.000 => lost: closed; down, changed
         2.000 connect 2
         2.000 2: KILL 1
-        2.000 2 says goodbye
+        2.000 => lost: closed; up
+        2.510 2: KILL 1
+        2.510 2 says goodbye
         3.000 connect 3
         3.000 3: SET STATEMENT max_statement_time=5.000 FOR select 1
-        3.000 => 1 series; up, changed
+        3.000 => 1 series; up
     "#]]);
 }
 
@@ -380,7 +384,8 @@ async fn a_run_dropped_in_the_middle_is_killed_at_the_server_and_gives_its_lane_
         1.000 1 is dropped
         1.000 connect 2
         1.000 2: KILL 1
-        1.000 2 says goodbye
+        1.010 2: KILL 1
+        1.010 2 says goodbye
     "#]]);
 }
 
@@ -411,15 +416,18 @@ async fn a_run_that_panics_is_killed_at_the_server_and_gives_its_lane_back() {
         0.000 1 is dropped
         0.000 connect 2
         0.000 2: KILL 1
-        0.000 2 says goodbye
+        0.010 2: KILL 1
+        0.010 2 says goodbye
     "#]]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_every_lane_hangs_the_server_sees_no_more_connections_than_allowed() {
-    // Each KILL is answered late, each goodbye takes its time, and lanes are used the moment they are free.
+    // Each KILL is answered late, its session gone later still, each goodbye takes its time, and lanes are used the
+    // moment they are free.
     let hang = session([Act::after(60 * SECOND, Then::Silence)]);
-    let slow = Connect { goodbye: SECOND, ..session([Act::after(SECOND, Then::Row)]) };
+    let killed = Act::after(SECOND / 2, Then::Lingers(SECOND / 5));
+    let slow = Connect { goodbye: SECOND, ..session([killed]) };
     let world =
         World::new((0..8).flat_map(|_| [hang.clone(), hang.clone(), slow.clone(), slow.clone()]).collect());
     for _ in 0..4 {
@@ -442,7 +450,8 @@ async fn a_target_gets_one_side_connection_at_a_time() {
     assert_eq!(world.free_lanes(), 5);
     let log = world.fake.log();
     let kills: Vec<_> = log.lines().filter(|line| line.contains("KILL")).map(|line| &line[..8]).collect();
-    assert_eq!(kills, ["5.500 3:", "6.000 4:"]);
+    // Each asks until the session is gone, then it is the other's turn.
+    assert_eq!(kills, ["5.500 3:", "6.010 3:", "6.010 4:", "6.520 4:"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -762,7 +771,8 @@ async fn a_target_is_down_when_nothing_of_it_came_in_the_last_attempt_or_the_log
         check(&world, "down, changed");
     }
 
-    // A greeting is an answer, and so is a row; on a connection from before, silence is none.
+    // A greeting is an answer, and so is a row; on a connection from before, silence is none, unless somebody else
+    // has heard of the server meanwhile.
     let world = World::new(vec![session([silence.clone()]), session([])]);
     world.run().await;
     check(&world, "up, changed");
@@ -770,10 +780,74 @@ async fn a_target_is_down_when_nothing_of_it_came_in_the_last_attempt_or_the_log
     world.run().await;
     world.run().await;
     check(&world, "up");
-    let world = World::new(vec![session([ok, silence]), session([])]);
+    let refused = || refused(Failure::unanswered(Reason::Refused, "refused"));
+    let world = World::new(vec![session([ok, silence]), refused()]);
     world.run().await;
     world.run().await;
     check(&world, "down, changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_statement_is_no_dead_server_where_the_side_connection_of_its_kill_is_answered() {
+    /// What became of a run on a connection from before whose statement gets no answer, with this side connection.
+    async fn run(target: Target, side: Connect) -> (World, Report) {
+        let silence = Act::after(60 * SECOND, Then::Silence);
+        let world = World::of(vec![on(target)], vec![session([Act::now(Then::Row), silence]), side]);
+        world.run().await;
+        let report = world.run().await;
+        (world, report)
+    }
+    let mute = Act::after(60 * SECOND, Then::Silence);
+    let error = |code| session([Act::now(server_error(Reason::ServerError, code))]);
+    // Killed, gone, refused, another server, and one that lets us in and then says no more.
+    let other = Connect { hostname: "db2", ..session([]) };
+    for side in [session([]), error(1094), error(1095), other, session([mute])] {
+        let (world, report) = run(target("db1"), side).await;
+        let failure = report.outcome.unwrap_err();
+        assert_eq!((failure.reason, failure.is_down()), (Reason::Timeout, false), "{}", world.fake.log());
+        assert_eq!(report.duration, SECOND * 11 / 2, "heard of at once");
+        assert!(world.arranged.targets[0].is_up() && !report.target_changed);
+    }
+    // Nobody there, nobody who lets us in, nobody who says anything, and nobody asked.
+    let refusal = refused(Failure::unanswered(Reason::Refused, "refused"));
+    let full = refused(Failure::answered(Reason::TooManyConnections, "full"));
+    let mute = Connect { after: 60 * SECOND, ..session([]) };
+    let one = Target { max_connections: 1, ..target("db1") };
+    let no_kill = Target { kill: false, ..target("db1") };
+    let alone = SECOND * 11 / 2;
+    for (target, side, took) in [
+        (target("db1"), refusal, alone),
+        (target("db1"), full, alone),
+        (target("db1"), mute, alone + 2 * SECOND),
+        (one, session([]), alone),
+        (no_kill, session([]), alone),
+    ] {
+        let (world, report) = run(target, side).await;
+        assert!(report.outcome.unwrap_err().is_down(), "{}", world.fake.log());
+        assert_eq!(report.duration, took);
+        assert!(!world.arranged.targets[0].is_up() && report.target_changed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_statement_is_no_dead_server_where_another_lane_had_an_answer_meanwhile() {
+    for (beside, up, took) in [(true, true, SECOND * 11 / 2), (false, false, SECOND * 15 / 2)] {
+        let silence = Act::after(60 * SECOND, Then::Silence);
+        let answers = session([Act::after(SECOND, Then::Row)]);
+        let hangs = session([Act::after(2 * SECOND, Then::Row), silence]);
+        let mute = Connect { after: 60 * SECOND, ..session([]) };
+        let world = World::new(vec![answers, hangs, mute]);
+        tokio::join!(world.start(0), world.start(0));
+        // The connection that was given back last is taken first, and its statement hangs.
+        let (report, ()) = tokio::join!(world.start(0), async {
+            sleep(SECOND).await;
+            if beside {
+                assert!(world.start(0).await.outcome.is_ok());
+            }
+        });
+        assert_eq!((report.duration, world.arranged.targets[0].is_up()), (took, up));
+        assert_eq!(report.outcome.unwrap_err().reason, Reason::Timeout);
+    }
 }
 
 #[tokio::test(start_paused = true)]
