@@ -18,7 +18,7 @@ use crate::{
     job::Job,
     logging::Logging,
     metrics::{self, Live, Process, RunMetrics},
-    plan::{STARTUP_SPREAD, plan},
+    plan::{STARTUP_SPREAD, max_tries, plan},
 };
 
 /// How long stopping queries at their servers and taking leave of them may take at the end.
@@ -70,7 +70,11 @@ impl App {
         let collector = Arc::new(Collector::new(Arc::new(MySql), config.max_connects, Arc::clone(&snapshot)));
         let started = Instant::now();
         let since_epoch = metrics::since_epoch();
-        let limits = Limits { max_runs: config.max_runs, startup_spread: STARTUP_SPREAD };
+        let limits = Limits {
+            max_runs: config.max_runs,
+            max_tries: max_tries(config.max_connects),
+            startup_spread: STARTUP_SPREAD,
+        };
         // Two exporters on the same fleet should not back off in step, so the jitter's seed is the start.
         let seed = u64::from(since_epoch.subsec_nanos());
         let mut scheduler = Scheduler::new(limits, Timeline::new(started, since_epoch), seed);
@@ -82,7 +86,6 @@ impl App {
         let http_metrics = HttpMetrics::register(&mut registry);
         registry.register_collector(Box::new(Live {
             stats: scheduler.stats(),
-            max_runs: config.max_runs,
             collector: Arc::clone(&collector),
             log_dropped: logging.dropped(),
         }));

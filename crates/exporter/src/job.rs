@@ -6,17 +6,17 @@ use std::{
 };
 
 use fleet_collector::{Failure, Item, Reason, Report, Success};
-use fleet_scheduler::{Missed, Start, Verdict};
+use fleet_scheduler::{BackOff, Missed, Start, Verdict};
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::metrics::RunMetrics;
 
-/// The longest back-off of a target that gives no answer.
-const NO_ANSWER_CAP: Duration = Duration::from_secs(30);
-/// Of one that refuses the account or the host: trying often may lock us out for good.
-const REFUSED_CAP: Duration = Duration::from_mins(5);
-/// Of one that has no connection left: others need the next one more.
-const CROWDED_CAP: Duration = Duration::from_mins(1);
+/// A target that gives no answer. It may be back within a second, and being asked costs it nothing.
+const NO_ANSWER: BackOff = BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
+/// One that refuses the account or the host: trying often may lock us out for good.
+const REFUSED: BackOff = BackOff { first: Duration::from_secs(10), cap: Duration::from_mins(5) };
+/// One that has no connection left: others need the next one more.
+const CROWDED: BackOff = BackOff { first: Duration::from_secs(5), cap: Duration::from_mins(1) };
 
 /// An item as the scheduler runs it.
 #[derive(Debug)]
@@ -126,13 +126,11 @@ impl fleet_scheduler::Job for Job {
 
 fn verdict(outcome: &Result<Option<Success>, Failure>) -> Verdict {
     match outcome {
-        Err(failure) if failure.is_down() => Verdict::Down {
-            cap: match failure.reason {
-                Reason::Auth | Reason::Blocked => REFUSED_CAP,
-                Reason::TooManyConnections => CROWDED_CAP,
-                _ => NO_ANSWER_CAP,
-            },
-        },
+        Err(failure) if failure.is_down() => Verdict::Down(match failure.reason {
+            Reason::Auth | Reason::Blocked => REFUSED,
+            Reason::TooManyConnections => CROWDED,
+            _ => NO_ANSWER,
+        }),
         _ => Verdict::Answered,
     }
 }
@@ -147,11 +145,11 @@ mod tests {
         fn check(failure: Failure, expected: Verdict) {
             assert_eq!(verdict(&Err(failure)), expected);
         }
-        check(Failure::unanswered(Reason::Refused, ""), Verdict::Down { cap: NO_ANSWER_CAP });
-        check(Failure::unanswered(Reason::Timeout, ""), Verdict::Down { cap: NO_ANSWER_CAP });
-        check(Failure::answered(Reason::Auth, ""), Verdict::Down { cap: REFUSED_CAP });
-        check(Failure::answered(Reason::Blocked, ""), Verdict::Down { cap: REFUSED_CAP });
-        check(Failure::answered(Reason::TooManyConnections, ""), Verdict::Down { cap: CROWDED_CAP });
+        check(Failure::unanswered(Reason::Refused, ""), Verdict::Down(NO_ANSWER));
+        check(Failure::unanswered(Reason::Timeout, ""), Verdict::Down(NO_ANSWER));
+        check(Failure::answered(Reason::Auth, ""), Verdict::Down(REFUSED));
+        check(Failure::answered(Reason::Blocked, ""), Verdict::Down(REFUSED));
+        check(Failure::answered(Reason::TooManyConnections, ""), Verdict::Down(CROWDED));
         for reason in [Reason::Syntax, Reason::Denied, Reason::Mapping, Reason::Timeout, Reason::TooLarge] {
             check(Failure::answered(reason, ""), Verdict::Answered);
         }

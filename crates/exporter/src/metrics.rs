@@ -117,7 +117,6 @@ pub(crate) fn since_epoch() -> Duration {
 /// What is read at the moment of a scrape instead of being counted along the way.
 pub(crate) struct Live {
     pub(crate) stats: Stats,
-    pub(crate) max_runs: usize,
     pub(crate) collector: Arc<Collector>,
     pub(crate) log_dropped: ErrorCounter,
 }
@@ -130,12 +129,27 @@ impl fmt::Debug for Live {
 
 impl Source for Live {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { stats, max_runs, collector, log_dropped } = self;
+        let Self { stats, collector, log_dropped } = self;
         let snapshot = collector.snapshot();
         for (name, help, value) in [
-            ("runs_in_flight", "runs that are going", count(stats.runs_in_flight())),
+            (
+                "runs_in_flight",
+                "runs that are going at targets that are not down",
+                count(stats.runs_in_flight()),
+            ),
             ("runs_waiting", "items that are due and wait for a permit", count(stats.runs_waiting())),
-            ("runs_limit", "runs that may go at once, at targets that are not down", count(*max_runs)),
+            (
+                "runs_limit",
+                "runs that may go at once at targets that are not down",
+                count(stats.runs_limit()),
+            ),
+            ("tries_in_flight", "runs that are going at down targets", count(stats.tries_in_flight())),
+            (
+                "tries_waiting",
+                "down targets that wait for their turn to be tried",
+                count(stats.tries_waiting()),
+            ),
+            ("tries_limit", "runs that may go at once at down targets", count(stats.tries_limit())),
             ("connects_in_flight", "connections being opened", count(collector.connects_in_flight())),
             ("connects_limit", "connections that may be opened at once", count(collector.connects_limit())),
             ("snapshot_series", "series held in memory, the exporter's own excluded", snapshot.series()),
@@ -236,7 +250,7 @@ mod tests {
     /// Every family of ours, as the parts that make a page name it.
     fn ours() -> BTreeSet<String> {
         let collector = Collector::new(Arc::new(MySql), 1, Arc::new(Snapshot::default()));
-        let limits = Limits { max_runs: 1, startup_spread: Duration::ZERO };
+        let limits = Limits { max_runs: 1, max_tries: 1, startup_spread: Duration::ZERO };
         let scheduler = Scheduler::<Job>::new(limits, Timeline::new(Instant::now(), Duration::ZERO), 0);
         let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
         let families = rollup::families(&[], &[]).into_iter().chain(collector.snapshot().query_families());
@@ -249,7 +263,6 @@ mod tests {
         HttpMetrics::register(&mut registry);
         registry.register_collector(Box::new(Live {
             stats: scheduler.stats(),
-            max_runs: 1,
             collector: Arc::new(collector),
             log_dropped: writer.error_counter(),
         }));

@@ -9,14 +9,15 @@
 
 mod gate;
 mod item_loop;
+mod job;
+mod queue;
 mod schedule;
 mod scheduler;
 #[cfg(test)]
 mod tests;
 mod timeline;
 
-pub use gate::Verdict;
-pub use item_loop::{Job, Missed, Start};
+pub use job::{BackOff, Job, Missed, Start, Verdict};
 pub use schedule::{GRID, Schedule};
 pub use scheduler::{Changes, Item, Limits, Scheduler, Stats};
 pub use timeline::Timeline;

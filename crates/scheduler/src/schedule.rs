@@ -53,6 +53,12 @@ impl Schedule {
     }
 }
 
+/// The first moment on the grid that is not before this one.
+pub(crate) fn up_to_grid(since_epoch: Duration) -> Duration {
+    let ms = u64::try_from(since_epoch.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Duration::from_millis(on_grid(ms.saturating_add(GRID_MS - 1)))
+}
+
 fn on_grid(ms: u64) -> u64 {
     ms - ms % GRID_MS
 }

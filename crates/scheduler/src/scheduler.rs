@@ -4,18 +4,20 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::{
-    gate::Gate,
-    item_loop::{ItemLoop, Job, NOT_WAITING, Shared},
+    gate::{Gate, Rank},
+    item_loop::{ItemLoop, NOT_WAITING, Shared},
+    job::Job,
+    queue::Queue,
     schedule::Schedule,
     timeline::Timeline,
 };
@@ -23,8 +25,10 @@ use crate::{
 /// Limits over the whole fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Runs at once at targets that are not down. An eighth as many more, at least one, may try down targets.
+    /// Runs at once at targets that are not down.
     pub max_runs: usize,
+    /// Runs at once, beside those, that try whether a down target answers again.
+    pub max_tries: usize,
     /// An item with an interval longer than this runs once within it after the start, and then on its offset.
     pub startup_spread: Duration,
 }
@@ -79,14 +83,34 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Runs that are going.
+    /// Runs that are going at targets that are not down.
     pub fn runs_in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::Relaxed)
+        self.shared.runs.in_flight()
     }
 
     /// Items that are due and wait for a permit.
     pub fn runs_waiting(&self) -> usize {
-        self.shared.waiting.load(Ordering::Relaxed)
+        self.shared.runs.waiting()
+    }
+
+    /// How many runs there may be.
+    pub fn runs_limit(&self) -> usize {
+        self.shared.runs.limit
+    }
+
+    /// Runs that are going at down targets.
+    pub fn tries_in_flight(&self) -> usize {
+        self.shared.tries.in_flight()
+    }
+
+    /// Items whose down target may be tried again, as soon as a permit for that is free.
+    pub fn tries_waiting(&self) -> usize {
+        self.shared.tries.waiting()
+    }
+
+    /// How many tries there may be.
+    pub fn tries_limit(&self) -> usize {
+        self.shared.tries.limit
     }
 
     /// How long ago the tick was due that has waited longest; zero if none has.
@@ -124,10 +148,8 @@ impl<J: Job + PartialEq> Scheduler<J> {
         let shared = Shared {
             timeline,
             startup_spread: limits.startup_spread,
-            runs: Arc::new(Semaphore::new(limits.max_runs.clamp(1, Semaphore::MAX_PERMITS))),
-            tries: Arc::new(Semaphore::new((limits.max_runs / 8).clamp(1, Semaphore::MAX_PERMITS))),
-            in_flight: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
+            runs: Queue::new(limits.max_runs),
+            tries: Queue::new(limits.max_tries),
         };
         Self {
             shared: Arc::new(shared),
@@ -217,6 +239,7 @@ impl<J: Job + PartialEq> Scheduler<J> {
             schedule: Schedule::new(&item.target, &item.query, item.interval),
             startup: (item.interval > spread).then(|| Schedule::new(&item.target, &item.query, spread)),
             timeout: item.timeout,
+            rank: Rank { interval: item.interval, query: xxh64(item.query.as_bytes(), 0) },
             gate: Arc::clone(&self.gates[&item.target]),
             job: Arc::clone(&item.job),
             shared: Arc::clone(&self.shared),

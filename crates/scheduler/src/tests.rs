@@ -14,9 +14,10 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use crate::{Item, Job, Limits, Missed, Scheduler, Start, Timeline, Verdict};
+use crate::{BackOff, Item, Job, Limits, Missed, Scheduler, Start, Timeline, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
+const NO_ANSWER: BackOff = BackOff { first: SECOND, cap: Duration::from_secs(30) };
 /// A moment after which all hashes of the tests' names have had their turn.
 const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
@@ -25,6 +26,8 @@ const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 enum Act {
     Answer(Duration),
     Down,
+    /// No answer, found out after this time.
+    Mute(Duration),
     Hang,
     Panic,
 }
@@ -64,7 +67,11 @@ impl Job for Scripted {
         self.note(Event::Run { lateness: start.lateness, waited: start.waited });
         match act {
             Act::Answer(after) => sleep(after).await,
-            Act::Down => return Verdict::Down { cap: 30 * SECOND },
+            Act::Down => return Verdict::Down(NO_ANSWER),
+            Act::Mute(after) => {
+                sleep(after).await;
+                return Verdict::Down(NO_ANSWER);
+            }
             Act::Hang => std::future::pending().await,
             Act::Panic => panic!("as the script says"),
         }
@@ -101,7 +108,7 @@ impl Bench {
 
     fn at(epoch: Duration, max_runs: usize) -> Self {
         let start = Instant::now();
-        let limits = Limits { max_runs, startup_spread: 60 * SECOND };
+        let limits = Limits { max_runs, max_tries: (max_runs / 8).max(1), startup_spread: 60 * SECOND };
         let scheduler = Scheduler::new(limits, Timeline::new(start, epoch), 42);
         Self { scheduler, start, log: Log::default(), items: Vec::new() }
     }

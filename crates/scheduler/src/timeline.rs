@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::schedule::up_to_grid;
+
 /// A wall clock reading and the monotonic reading that belongs to it. Due times are computed since the epoch, so a
 /// restart moves nobody; waiting is on the monotonic clock, so a step of the wall clock moves nobody either.
 #[derive(Debug, Clone, Copy)]
@@ -26,5 +28,10 @@ impl Timeline {
     /// The moment that lies `since_epoch`; one before the anchor becomes the anchor.
     pub fn instant(&self, since_epoch: Duration) -> Instant {
         self.start + since_epoch.saturating_sub(self.start_since_epoch)
+    }
+
+    /// The first moment on the grid that is not before `at`, since the epoch.
+    pub(crate) fn on_grid(&self, at: Instant) -> Duration {
+        up_to_grid(self.since_epoch(at))
     }
 }

@@ -244,9 +244,10 @@ fn check(found: &mut Findings, raw: RawFile) -> Option<Config> {
         found.error_of_file(message).help(help);
     }
     let targets: Vec<_> = parts.fleet.members.iter().map(|member| Arc::clone(&member.target)).collect();
+    let lanes = targets.iter().map(|target| usize::from(target.lanes())).sum::<usize>();
     Some(Config {
         listen: listen?,
-        max_runs: limits.max_runs,
+        max_runs: limits.max_runs.unwrap_or_else(|| lanes.max(256)),
         max_connects: limits.max_connects.unwrap_or_else(|| (targets.len() / 16).max(32)),
         max_page_bytes: limits.max_page_bytes,
         targets,
@@ -308,7 +309,7 @@ impl Defaults {
 
 /// `[limits]`, checked.
 struct Limits {
-    max_runs: usize,
+    max_runs: Option<usize>,
     max_connects: Option<usize>,
     max_page_bytes: usize,
     result: Settings,
@@ -322,7 +323,7 @@ impl Limits {
             good(setting).map(|n| n.value)
         };
         Self {
-            max_runs: limit("max_runs", 100_000, max_runs).unwrap_or(256),
+            max_runs: limit("max_runs", 100_000, max_runs),
             max_connects: limit("max_connects", 100_000, max_connects),
             max_page_bytes: limit("max_page_bytes", 16 << 30, max_page_bytes).unwrap_or(256 << 20),
             result: Settings::check_limits(found, result),

@@ -1,0 +1,71 @@
+//! Permits of the whole fleet, and who holds them or waits for one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// So many at once, first come, first served.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    permits: Arc<Semaphore>,
+    pub(crate) limit: usize,
+    waiting: AtomicUsize,
+}
+
+impl Queue {
+    /// A queue for this many at once, at least one.
+    pub(crate) fn new(limit: usize) -> Self {
+        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
+        Self { permits: Arc::new(Semaphore::new(limit)), limit, waiting: AtomicUsize::new(0) }
+    }
+
+    /// Permits that are held.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.limit - self.permits.available_permits()
+    }
+
+    /// Those that wait for one, or for their target's.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The target's permit first, the fleet's second: the other order lets a few hanging targets hold the permits of
+    /// all. Both at once where both are free.
+    pub(crate) fn try_both(
+        &self,
+        lanes: &Arc<Semaphore>,
+    ) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let lane = Arc::clone(lanes).try_acquire_owned().ok()?;
+        Some((lane, Arc::clone(&self.permits).try_acquire_owned().ok()?))
+    }
+
+    /// The same, waiting for as long as the caller waits for this.
+    pub(crate) async fn both(
+        &self,
+        lanes: &Arc<Semaphore>,
+    ) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let _waiting = Counted::new(&self.waiting);
+        // Neither semaphore is ever closed.
+        let lane = Arc::clone(lanes).acquire_owned().await.ok()?;
+        Some((lane, Arc::clone(&self.permits).acquire_owned().await.ok()?))
+    }
+}
+
+/// One more in a count, for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
