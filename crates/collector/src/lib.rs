@@ -4,10 +4,10 @@
 //! [`Rows`], turns it into validated text by way of [`mapping`] and [`fragment`], and publishes that in the
 //! [`Snapshot`] with one synchronous call. This crate knows no intervals, no configuration format and no HTTP.
 
+mod cell;
 pub mod clock;
 pub mod defaults_file;
 pub mod driver;
-mod epoch;
 pub mod failure;
 pub mod fragment;
 pub mod lanes;
@@ -18,6 +18,7 @@ pub mod query;
 pub mod rollup;
 pub mod rows;
 pub mod run;
+mod seconds;
 pub mod snapshot;
 pub mod statement;
 pub mod target;

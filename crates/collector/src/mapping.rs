@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use crate::{
     Failure, Metric, OnNull, Query, Reason, ResultLimits, Rows, Target, ValueSource,
-    epoch::seconds,
-    fragment::{append_label, identity, is_valid, labels_text, number},
-    rows::{CellKind, Column, Row},
+    cell::{append_label, append_number, not_a_number},
+    fragment::{identity, is_valid, labels_text},
+    rows::{Column, Row},
 };
 
 /// Why a sample that a row should have yielded is not on the page, as labels of `series_dropped_total`.
@@ -230,12 +230,7 @@ fn append_labels(
         text.bytes.extend_from_slice(name.as_bytes());
         text.bytes.extend_from_slice(b"=\"");
         let cell = row.cell(*column).unwrap_or_default();
-        match columns[*column].kind {
-            CellKind::Bit => text.bytes.extend_from_slice(bit(cell).unwrap_or_default().as_bytes()),
-            CellKind::Text | CellKind::Temporal | CellKind::Utc => {
-                cut += u64::from(append_label(&mut text.bytes, cell, max));
-            }
-        }
+        cut += u64::from(append_label(&mut text.bytes, columns[*column].kind, cell, max));
         text.bytes.push(b'"');
     }
     if labelled || !labels.is_empty() {
@@ -283,37 +278,11 @@ fn append_value<'a>(
             }
         };
     };
-    let digits = match columns[column].kind {
-        CellKind::Bit => bit(cell).map(|digits| out.extend_from_slice(digits.as_bytes())),
-        CellKind::Utc => seconds(cell).map(|digits| out.extend_from_slice(digits.as_bytes())),
-        CellKind::Text | CellKind::Temporal => number(cell).map(|digits| out.extend_from_slice(digits)),
-    };
-    if digits.is_none() {
-        return Ok(Value::NotANumber(&columns[column], cell));
+    if append_number(out, columns[column].kind, cell) {
+        Ok(Value::Number)
+    } else {
+        Ok(Value::NotANumber(&columns[column], cell))
     }
-    Ok(Value::Number)
-}
-
-fn not_a_number(column: &Column, cell: &[u8]) -> String {
-    let name = &column.name;
-    match column.kind {
-        CellKind::Temporal => {
-            format!(
-                "column {name} holds a date or time, not a number: use UNIX_TIMESTAMP({name}) or TIME_TO_SEC({name}), or \
-                 set session.time_zone = \"+00:00\" for dates"
-            )
-        }
-        CellKind::Bit => format!("column {name} holds more than 64 bits, which is not a number"),
-        CellKind::Text | CellKind::Utc => {
-            let shown = &cell[..cell.len().min(40)];
-            format!("column {name} holds {:?}, which is not a number", String::from_utf8_lossy(shown))
-        }
-    }
-}
-
-/// A BIT cell is an unsigned big-endian number of up to eight bytes.
-fn bit(cell: &[u8]) -> Option<String> {
-    (cell.len() <= 8).then(|| cell.iter().fold(0_u64, |n, b| n << 8 | u64::from(*b)).to_string())
 }
 
 /// The place of the column with this name: exactly, else without regard to ASCII case, since MySQL 8 and later
@@ -335,7 +304,10 @@ fn find(columns: &[Column], name: &str) -> Result<usize, Failure> {
         )),
         _ => Err(Failure::answered(
             Reason::Mapping,
-            format!("column {name} is there more than once; give each a name of its own with AS"),
+            format!(
+                "column {name} is there more than once: give each a name of its own with AS; the answer has {}",
+                names(columns)
+            ),
         )),
     }
 }

@@ -99,7 +99,8 @@ impl MySqlSession {
     }
 }
 
-/// Sends one statement and collects the rows of its only result.
+/// Sends one statement and collects the rows of its only result set. A statement without one has no rows, and neither
+/// has an empty one: sqlx does not tell them apart.
 async fn fetch(
     connection: &mut MySqlConnection,
     sql: Arc<str>,
@@ -112,21 +113,27 @@ async fn fetch(
     let mut stream = query.fetch_many(connection);
     loop {
         match stream.try_next().await {
+            // A CALL ends with a result of its own, behind those of its procedure.
+            Ok(None) if results > 2 => {
+                let failure = several_results();
+                return Err(QueryError { failure, session: SessionState::Intact });
+            }
             Ok(None) => return Ok(()),
             Ok(Some(Either::Left(_))) => {
                 rows.mark_answered();
                 results += 1;
             }
             Ok(Some(Either::Right(_))) if results > 0 => {
-                return Err(doubtful(Failure::answered(
-                    Reason::Mapping,
-                    "the statement gave more than one result",
-                )));
+                return Err(doubtful(several_results()));
             }
             Ok(Some(Either::Right(row))) => push(&row, utc, rows).map_err(doubtful)?,
             Err(error) => return Err(query_error(&error, rows.is_answered())),
         }
     }
+}
+
+fn several_results() -> Failure {
+    Failure::answered(Reason::Mapping, "the statement gave more than one result set: let it SELECT once")
 }
 
 fn push(row: &MySqlRow, utc: bool, rows: &mut Rows) -> Result<(), Failure> {
@@ -148,7 +155,10 @@ fn column(column: &sqlx::mysql::MySqlColumn, utc: bool) -> Column {
     let kind = match column.type_info().name() {
         "BIT" => CellKind::Bit,
         "DATE" | "DATETIME" | "TIMESTAMP" if utc => CellKind::Utc,
-        "DATE" | "DATETIME" | "TIMESTAMP" | "TIME" => CellKind::Temporal,
+        "DATE" | "DATETIME" | "TIMESTAMP" => CellKind::Temporal,
+        "TIME" => CellKind::Duration,
+        // Also what sqlx calls texts of a binary collation, which end in no NUL.
+        "BINARY" => CellKind::Padded,
         _ => CellKind::Text,
     };
     Column { name: column.name().to_owned(), kind }

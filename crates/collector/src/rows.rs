@@ -9,9 +9,13 @@ use crate::query::ResultLimits;
 pub enum CellKind {
     /// Text, numbers included: the text protocol sends digits.
     Text,
+    /// Text of a BINARY column, filled up with NUL bytes to the column's width.
+    Padded,
     /// A BIT column: an unsigned big-endian integer of up to eight bytes.
     Bit,
-    /// A date or a time of day, which is no number until its time zone is known.
+    /// A TIME: a length of time, negative or longer than a day as it may be, whatever the time zone.
+    Duration,
+    /// A date, or a date and a time, which is no number until its time zone is known.
     Temporal,
     /// A date, or a date and a time, in a session whose time zone is `+00:00`.
     Utc,

@@ -53,6 +53,8 @@ fn cell() -> impl Strategy<Value = Option<Vec<u8>>> {
         1 => Just(None),
         4 => text("[+-]?[0-9]{1,20}(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,3})?").prop_map(Some),
         2 => text("[0-9 .eE+x_-]{0,6}").prop_map(Some),
+        1 => select(vec!["ON", " no", "True", "-838:59:59.500", "00:00:00", "2024-02-29", "42\0\0", "\0"])
+            .prop_map(|text| Some(text.as_bytes().to_vec())),
         2 => select(vec!["a", "b", "", "\\", "\"", "\n", "a\nb\r", "\u{0}", "}", "{x=\"y\"} 1", "é€😀", "NaN", "inf"])
             .prop_map(|text| Some(text.as_bytes().to_vec())),
         2 => vec(any::<u8>(), 0..24).prop_map(Some),
@@ -60,7 +62,9 @@ fn cell() -> impl Strategy<Value = Option<Vec<u8>>> {
 }
 
 fn kind() -> impl Strategy<Value = CellKind> {
-    prop_oneof![6 => Just(CellKind::Text), 1 => Just(CellKind::Bit), 1 => Just(CellKind::Temporal)]
+    let rare =
+        select(vec![CellKind::Bit, CellKind::Padded, CellKind::Duration, CellKind::Temporal, CellKind::Utc]);
+    prop_oneof![6 => Just(CellKind::Text), 3 => rare]
 }
 
 fn pairs(prefix: &'static str) -> impl Strategy<Value = Vec<(String, String)>> {
@@ -165,7 +169,8 @@ impl Case {
             let cell = row[column].clone().unwrap_or_default();
             let text = match self.kinds[column] {
                 CellKind::Bit => number(CellKind::Bit, &cell).unwrap_or_default(),
-                CellKind::Text | CellKind::Temporal | CellKind::Utc => {
+                CellKind::Padded => self.cut(String::from_utf8_lossy(&cell).trim_end_matches('\0')),
+                CellKind::Text | CellKind::Duration | CellKind::Temporal | CellKind::Utc => {
                     self.cut(&String::from_utf8_lossy(&cell))
                 }
             };
@@ -188,17 +193,39 @@ fn place(column: &str) -> usize {
 
 /// The number of a cell, with the digits it came with.
 fn number(kind: CellKind, cell: &[u8]) -> Option<String> {
-    if kind == CellKind::Bit {
-        let mut bytes = [0; 8];
-        bytes[8_usize.checked_sub(cell.len())?..].copy_from_slice(cell);
-        return Some(u64::from_be_bytes(bytes).to_string());
+    let text = std::str::from_utf8(cell).ok();
+    match kind {
+        CellKind::Bit => {
+            let mut bytes = [0; 8];
+            bytes[8_usize.checked_sub(cell.len())?..].copy_from_slice(cell);
+            Some(u64::from_be_bytes(bytes).to_string())
+        }
+        CellKind::Text => decimal(text?),
+        CellKind::Padded => decimal(text?.trim_end_matches('\0')),
+        // The few that `cell` makes.
+        CellKind::Duration => match text? {
+            "-838:59:59.500" => Some("-3020399.500".to_owned()),
+            "00:00:00" => Some("0".to_owned()),
+            _ => None,
+        },
+        CellKind::Utc => (text? == "2024-02-29").then(|| "1709164800".to_owned()),
+        CellKind::Temporal => None,
     }
-    let text = std::str::from_utf8(cell).ok()?.trim_matches([' ', '\t', '\n', '\r', '\u{c}']);
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    // What Rust reads as a number and others do not: words, and a point without digits on both sides.
-    let plain = digits.starts_with(|c: char| c.is_ascii_digit())
-        && digits.split('.').skip(1).all(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    (plain && text.parse::<f64>().ok()?.is_finite()).then(|| text.to_owned())
+}
+
+fn decimal(text: &str) -> Option<String> {
+    let text = text.trim_matches([' ', '\t', '\n', '\r', '\u{c}']);
+    match text.to_lowercase().as_str() {
+        "on" | "yes" | "true" => return Some("1".to_owned()),
+        "off" | "no" | "false" => return Some("0".to_owned()),
+        _ => {}
+    }
+    text.parse::<f64>().ok().filter(|number| number.is_finite())?;
+    // A point has digits on both sides.
+    let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
+    let whole = if digits.starts_with('.') { "0" } else { "" };
+    let (mantissa, exponent) = digits.split_at(digits.find(['e', 'E']).unwrap_or(digits.len()));
+    Some(format!("{sign}{whole}{}{exponent}", mantissa.strip_suffix('.').unwrap_or(mantissa)))
 }
 
 // === The crate ===

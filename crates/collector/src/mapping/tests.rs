@@ -232,16 +232,31 @@ fn a_column_matches_exactly_first_and_then_without_regard_to_case() {
 
 #[test]
 fn a_column_that_is_there_twice_is_no_column() {
-    for columns in ["n|n", "N|N"] {
-        check(
-            vec![metric("f", "n", &[])],
-            columns,
-            &["1|2"],
-            expect![[r#"
-                mapping: column n is there more than once; give each a name of its own with AS
-            "#]],
-        );
-    }
+    check(
+        vec![metric("f", "n", &[])],
+        "n|who|n",
+        &["1|a|2"],
+        expect![[r#"
+            mapping: column n is there more than once: give each a name of its own with AS; the answer has n, who, n
+        "#]],
+    );
+    check(
+        vec![metric("f", "value", &["n"])],
+        "N|value|n ame|N",
+        &["1|2|3|4"],
+        expect![[r#"
+            mapping: column n is there more than once: give each a name of its own with AS; the answer has N, value, n ame, N
+        "#]],
+    );
+    // Names that differ in case only are both what `Size` may mean.
+    check(
+        vec![metric("f", "Size", &[])],
+        "size|SIZE",
+        &["1|2"],
+        expect![[r#"
+            mapping: column Size is there more than once: give each a name of its own with AS; the answer has size, SIZE
+        "#]],
+    );
 }
 
 #[test]
@@ -261,15 +276,15 @@ fn a_bit_is_a_number_as_value_and_as_label() {
 fn a_date_is_no_number_and_the_message_says_what_to_write() {
     check(
         vec![metric("f", "at", &[])],
-        "at:time",
+        "at:date",
         &["2024-02-29 12:34:56"],
         expect![[r#"
-            mapping: column at holds a date or time, not a number: use UNIX_TIMESTAMP(at) or TIME_TO_SEC(at), or set session.time_zone = "+00:00" for dates
+            mapping: column at holds a date, which is a number only in a known time zone: use UNIX_TIMESTAMP(at), or set session.time_zone = "+00:00"
         "#]],
     );
     check(
         vec![metric("f", "n", &["at"])],
-        "at:time|n",
+        "at:date|n",
         &["2024-02-29 12:34:56|1"],
         expect![[r#"
             f{target="db1",at="2024-02-29 12:34:56"} 1
@@ -282,11 +297,11 @@ fn a_value_that_is_no_number_is_left_out_counted_and_quoted() {
     check(
         vec![metric("f", "value", &["name"])],
         "name|value",
-        &["a|1", "b|ON", "c|0x10", "d|1e999", "e|"],
+        &["a|1", "b|half", "c|0x10", "d|1e999", "e|", "f|nan"],
         expect![[r#"
             f{target="db1",name="a"} 1
-            dropped 4: not_a_number
-            example: column value holds "ON", which is not a number
+            dropped 5: not_a_number
+            example: column value holds "half", which is not a number
         "#]],
     );
 }
@@ -404,7 +419,45 @@ fn a_date_of_a_utc_session_is_the_seconds_since_the_epoch_and_a_zero_date_none()
         expect![[r#"
             f{target="db1",n="2024-02-29 12:34:56"} 1709210096
             dropped 1: not_a_number
-            example: column n holds "0000-00-00", which is not a number
+            example: column n holds "0000-00-00", a date that does not exist
+        "#]],
+    );
+}
+
+#[test]
+fn a_time_is_its_seconds_in_any_session() {
+    check(
+        vec![metric("f", "lag", &["lag"])],
+        "lag:time",
+        &["-838:59:59.500", "00:01:30"],
+        expect![[r#"
+            f{target="db1",lag="-838:59:59.500"} -3020399.500
+            f{target="db1",lag="00:01:30"} 90
+        "#]],
+    );
+}
+
+#[test]
+fn words_for_yes_and_no_are_numbers_and_stay_words_as_labels() {
+    check(
+        vec![metric("f", "value", &["value"])],
+        "value",
+        &["ON", "no"],
+        expect![[r#"
+            f{target="db1",value="ON"} 1
+            f{target="db1",value="no"} 0
+        "#]],
+    );
+}
+
+#[test]
+fn the_padding_of_a_binary_column_is_in_no_label() {
+    check(
+        vec![metric("f", "n", &["n"])],
+        "n:binary",
+        &["42\0\0"],
+        expect![[r#"
+            f{target="db1",n="42"} 42
         "#]],
     );
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use sqlx::mysql::MySqlDatabaseError;
 
+use super::doubtful;
 use crate::{
     Failure, Reason,
     driver::{QueryError, SessionState},
@@ -68,6 +69,12 @@ pub(super) fn query_error(error: &sqlx::Error, answered: bool) -> QueryError {
         return QueryError { failure: Failure::answered(reason, message).with_code(code), session };
     }
     let (mut failure, session) = match error {
+        // VECTOR, a type of MySQL 9 that sqlx does not know: the server is well, the query is not for us.
+        sqlx::Error::Protocol(message) if message.contains("unknown column type 0xf2") => {
+            const HELP: &str =
+                "a column is a VECTOR, which cannot be read: select VECTOR_TO_STRING(column) in its place";
+            return doubtful(Failure::answered(Reason::Mapping, HELP));
+        }
         sqlx::Error::Io(source) => {
             let failure = io_failure(source, Reason::Lost);
             let ended = failure.reason == Reason::Lost && !answered;
