@@ -1,0 +1,158 @@
+//! What the sessions of one simulated server share: the script, the list of sessions, the records.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+use crate::{record::Records, script::Script};
+
+/// How long a connection that would be one more than ever before waits for others to be seen closed. A client may
+/// close one and open the next at once, and both are told to us at the same moment.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// One simulated server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    pub(crate) records: Records,
+    script: RwLock<Arc<Script>>,
+    sessions: Mutex<HashMap<u64, Arc<Handle>>>,
+    next_id: AtomicU64,
+    /// Whether one of the sessions did.
+    panicked: AtomicBool,
+}
+
+impl Server {
+    pub(crate) fn new(script: Script, port: u16) -> Self {
+        let next_id = AtomicU64::new(script.first_id);
+        let script = RwLock::new(Arc::new(script));
+        let panicked = AtomicBool::new(false);
+        Self { port, records: Records::default(), script, sessions: Mutex::default(), next_id, panicked }
+    }
+
+    /// The script as it is now.
+    pub(crate) fn script(&self) -> Arc<Script> {
+        Arc::clone(&self.script.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_script(&self, script: Arc<Script>) {
+        *self.script.write().unwrap_or_else(PoisonError::into_inner) = script;
+    }
+
+    /// A connection begins: its session and thread, and how many threads there are with it.
+    pub(crate) async fn enter(&self) -> (Arc<Handle>, u64) {
+        self.records.connects.fetch_add(1, Ordering::Relaxed);
+        let start = Instant::now();
+        while self.records.threads.is_at_most() && start.elapsed() < SETTLE {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let handle = Arc::new(Handle { id, ..Handle::default() });
+        self.sessions().insert(id, Arc::clone(&handle));
+        (handle, self.records.threads.up())
+    }
+
+    /// A session's thread is gone. Said twice, it counts once.
+    pub(crate) fn leave(&self, session: &Handle) {
+        let removed = {
+            let mut sessions = self.sessions();
+            let is_it =
+                sessions.get(&session.id).is_some_and(|other| std::ptr::eq(&raw const **other, session));
+            is_it && sessions.remove(&session.id).is_some()
+        };
+        if removed {
+            self.records.threads.down();
+        }
+    }
+
+    pub(crate) fn session(&self, id: u64) -> Option<Arc<Handle>> {
+        self.sessions().get(&id).cloned()
+    }
+
+    /// Sessions are numbered from the first again.
+    pub(crate) fn restart(&self) {
+        self.next_id.store(self.script().first_id, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_panicked(&self) {
+        self.panicked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.panicked.load(Ordering::Relaxed)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Arc<Handle>>> {
+        // A map is whole between any two operations on it, so a poisoned lock is as good.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// By which one session is killed from another.
+#[derive(Debug, Default)]
+pub(crate) struct Handle {
+    pub(crate) id: u64,
+    /// [`QUERY`] and [`CONNECTION`], as far as they were asked for.
+    killed: AtomicU8,
+    /// Whether a statement runs.
+    busy: AtomicBool,
+    changed: Notify,
+}
+
+const QUERY: u8 = 1;
+const CONNECTION: u8 = 2;
+
+impl Handle {
+    /// Ends the session, or the statement that it runs.
+    pub(crate) fn kill(&self, query_only: bool) {
+        let what = match query_only {
+            false => CONNECTION,
+            true if self.is_busy() => QUERY,
+            true => return,
+        };
+        self.killed.fetch_or(what, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// A statement begins or ends; a KILL of the last one does not reach the next.
+    pub(crate) fn set_busy(&self, busy: bool) {
+        self.killed.fetch_and(!QUERY, Ordering::Relaxed);
+        self.busy.store(busy, Ordering::Relaxed);
+    }
+
+    /// Ends when the session is killed.
+    pub(crate) async fn killed(&self) {
+        self.asked_for(CONNECTION).await;
+    }
+
+    /// Ends when the statement that it runs is killed.
+    pub(crate) async fn query_killed(&self) {
+        self.asked_for(QUERY).await;
+    }
+
+    async fn asked_for(&self, what: u8) {
+        loop {
+            // Made before the look, so that nothing between the two is missed.
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.killed.load(Ordering::Relaxed) & what != 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
