@@ -53,8 +53,9 @@ pub(crate) struct Pool {
     /// Connects under way, over the whole fleet.
     pub(crate) connects: Arc<Semaphore>,
     pub(crate) connects_limit: usize,
-    /// KILLs under way, over the whole fleet.
-    pub(crate) kills: Arc<Semaphore>,
+    /// KILLs under way, over the whole fleet, and the connects for them.
+    pub(crate) kills: Semaphore,
+    pub(crate) kill_connects: Arc<Semaphore>,
     /// Secret files being read, over the whole fleet.
     pub(crate) reads: Arc<Semaphore>,
     /// The tasks that outlive a run: KILLs, and farewells to servers.
@@ -266,8 +267,9 @@ impl Lanes {
     ) -> bool {
         let deadline = Instant::now() + KILL_TIMEOUT;
         let Ok(_one) = self.side.acquire().await else { return false };
-        let Some((slot, few)) = self.admitted(&self.pool.kills).await else { return false };
-        let Ok(mut side) = self.open(slot, few, deadline).await else { return false };
+        let Ok(_few) = self.pool.kills.acquire().await else { return false };
+        let Some((slot, connect)) = self.admitted(&self.pool.kill_connects).await else { return false };
+        let Ok(mut side) = self.open(slot, connect, deadline).await else { return false };
         // Nobody may wait for it.
         let _ = heard.send(());
         // Sessions are numbered upwards: a side connection with a lower number than ours says that the server was

@@ -80,7 +80,8 @@ impl Collector {
             driver,
             connects: Arc::new(Semaphore::new(connects_limit)),
             connects_limit,
-            kills: Arc::new(Semaphore::new(MAX_KILLS)),
+            kills: Semaphore::new(MAX_KILLS),
+            kill_connects: Arc::new(Semaphore::new(MAX_KILLS)),
             reads: Arc::new(Semaphore::new(MAX_READS)),
             tasks: TaskTracker::new(),
         };

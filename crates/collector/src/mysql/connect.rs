@@ -95,21 +95,31 @@ pub(super) async fn open(
         };
         return connected.map_err(|error| connect_failure(&error));
     }
+    first_of(&addresses, deadline, |address| {
+        let options = options.clone().host(&address.ip().to_string());
+        async move { options.connect().await.map_err(|error| connect_failure(&error)) }
+    })
+    .await
+}
+
+/// The first of the addresses to let us in. The next is tried unless the server behind one has said something.
+async fn first_of<T, C: Future<Output = Result<T, Failure>>>(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    connect: impl Fn(SocketAddr) -> C,
+) -> Result<T, Failure> {
     let mut last = Failure::unanswered(Reason::Dns, "the host name has no address");
     for (n, address) in addresses.iter().enumerate() {
         let share = share(deadline.saturating_duration_since(Instant::now()), addresses.len() - n);
-        let connecting = options.clone().host(&address.ip().to_string());
-        last = match timeout(share, connecting.connect()).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => connect_failure(&error),
+        last = match timeout(share, connect(*address)).await {
+            Ok(Err(failure)) if failure.answered => return Err(failure),
+            Ok(Err(failure)) => failure,
+            Ok(connected) => return connected,
             Err(_) => {
                 let message = format!("no connection to {address} within {share:.1?}");
                 Failure::unanswered(Reason::ConnectTimeout, message)
             }
         };
-        if last.answered {
-            break;
-        }
     }
     Err(last)
 }
@@ -143,4 +153,70 @@ async fn resolve(
     });
     let addresses = resolving.await.unwrap_or_else(|_| Err(io::Error::other("resolving was given up")));
     addresses.map_err(|error| Failure::unanswered(Reason::Dns, format!("{host}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// What each address does: the log of when each was tried, and what came of it all.
+    async fn tried(addresses: &[&str], mute: &[&str], let_in: &[&str]) -> String {
+        let parsed: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let begun = Instant::now();
+        let log = std::cell::RefCell::new(String::new());
+        let connected = first_of(&parsed, begun + Duration::from_secs(6), async |address| {
+            let address = address.to_string();
+            write!(log.borrow_mut(), "{:.0?} {address}; ", begun.elapsed()).unwrap();
+            if mute.contains(&&*address) {
+                sleep(Duration::from_mins(1)).await;
+            }
+            if let_in.contains(&&*address) {
+                return Ok(address);
+            }
+            Err(Failure::unanswered(Reason::Refused, "refused"))
+        });
+        let end = match connected.await {
+            Ok(address) => format!("{address} lets us in"),
+            Err(failure) => failure.to_string(),
+        };
+        format!("{}{end}", log.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_swallows_packets_costs_its_share_only() {
+        let (a, b, c) = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1");
+        let all = [a, b, c];
+        assert_eq!(tried(&all, &[], &[a, b]).await, "0ns 10.0.0.1:1; 10.0.0.1:1 lets us in");
+        assert_eq!(tried(&all, &[a], &[b]).await, "0ns 10.0.0.1:1; 2s 10.0.0.2:1; 10.0.0.2:1 lets us in");
+        // Who refuses at once leaves its share to the others.
+        assert_eq!(
+            tried(&all, &[b], &[c]).await,
+            "0ns 10.0.0.1:1; 0ns 10.0.0.2:1; 3s 10.0.0.3:1; 10.0.0.3:1 lets us in"
+        );
+        assert_eq!(
+            tried(&all, &all, &[]).await,
+            "0ns 10.0.0.1:1; 2s 10.0.0.2:1; 4s 10.0.0.3:1; \
+             connect_timeout: no connection to 10.0.0.3:1 within 2.0s"
+        );
+        assert_eq!(
+            tried(&all, &[a, b], &[]).await,
+            "0ns 10.0.0.1:1; 2s 10.0.0.2:1; 4s 10.0.0.3:1; refused: refused"
+        );
+        assert_eq!(tried(&[], &[], &[]).await, "dns: the host name has no address");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_refuses_the_login_is_not_tried_at_its_other_addresses() {
+        let addresses = ["10.0.0.1:1", "10.0.0.2:1"].map(|address| address.parse().unwrap());
+        let count = std::cell::Cell::new(0);
+        let refused = first_of::<(), _>(&addresses, Instant::now() + Duration::from_secs(1), async |_| {
+            count.set(count.get() + 1);
+            Err(Failure::answered(Reason::Auth, "no"))
+        });
+        assert_eq!((refused.await.unwrap_err().reason, count.get()), (Reason::Auth, 1));
+    }
 }

@@ -1,7 +1,7 @@
 //! A server that does what its script says, and writes down what is asked of it and when.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -31,6 +31,10 @@ pub(super) struct Connect {
     pub(super) goodbye: Duration,
     /// The guards that it refuses.
     pub(super) refused: Vec<RefusedGuard>,
+    /// Whether the server was restarted before, and numbers its sessions from 1 again.
+    pub(super) restarted: bool,
+    /// Whether it tells the session's number.
+    pub(super) numbered: bool,
 }
 
 /// A session whose queries get these acts.
@@ -42,6 +46,8 @@ pub(super) fn session<const N: usize>(acts: [Act; N]) -> Connect {
         hostname: "db1",
         goodbye: Duration::ZERO,
         refused: Vec::new(),
+        restarted: false,
+        numbered: true,
     }
 }
 
@@ -106,6 +112,8 @@ struct State {
     /// The sessions as the server sees them: each until it has ended there, which for one that was left in the
     /// middle of a query is when that has ended.
     alive: BTreeMap<u64, Option<Instant>>,
+    /// Those that were killed and are not gone at once.
+    dying: BTreeSet<u64>,
     most: usize,
     passwords: Vec<String>,
 }
@@ -118,6 +126,7 @@ impl Fake {
             log: String::new(),
             next_id: 1,
             alive: BTreeMap::new(),
+            dying: BTreeSet::new(),
             most: 0,
             passwords: Vec::new(),
         })))
@@ -154,10 +163,14 @@ impl Fake {
 
     fn begin(&self, login: &Login) -> (Connect, Wire) {
         let mut state = self.state();
-        let id = state.next_id;
-        state.next_id += 1;
         state.passwords.push(login.password.expose().to_owned());
         let connect = state.script.pop_front().unwrap_or_else(|| session([]));
+        if connect.restarted {
+            state.alive.clear();
+            state.next_id = 1;
+        }
+        let id = state.next_id;
+        state.next_id += 1;
         let now = Instant::now();
         state.alive.insert(id, None);
         state.alive.retain(|_, until| until.is_none_or(|until| until > now));
@@ -176,7 +189,7 @@ impl Driver for Fake {
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
         Box::pin(async move {
             let (connect, wire) = self.begin(login);
-            let Connect { after, outcome, flavour, hostname, goodbye, refused } = connect;
+            let Connect { after, outcome, flavour, hostname, goodbye, refused, numbered, .. } = connect;
             self.note(&format!("connect {}", wire.id));
             sleep(after).await;
             drop(permit);
@@ -193,6 +206,7 @@ impl Driver for Fake {
                 acts: outcome?.into(),
                 server: Arc::new(server),
                 goodbye,
+                numbered,
                 wire,
                 said_goodbye: false,
             };
@@ -225,6 +239,7 @@ struct FakeSession {
     acts: VecDeque<Act>,
     server: Arc<Server>,
     goodbye: Duration,
+    numbered: bool,
     said_goodbye: bool,
     wire: Wire,
 }
@@ -242,7 +257,10 @@ impl FakeSession {
         self.wire.busy_until = Some(Instant::now() + after);
         let mut row = || {
             if let Some(id) = killed {
-                self.wire.fake.state().alive.remove(&id);
+                let mut state = self.wire.fake.state();
+                if !state.dying.contains(&id) {
+                    state.alive.remove(&id);
+                }
             } else if sql.contains("select") {
                 rows.set_columns(vec![Column { name: "n".to_owned(), kind: CellKind::Text }]);
                 rows.push([Some(&b"1"[..])].into_iter()).unwrap();
@@ -261,8 +279,12 @@ impl FakeSession {
             }
             Then::Lingers(gone_after) => {
                 sleep(after).await;
-                self.wire.fake.state().alive.insert(killed.unwrap(), Some(Instant::now() + gone_after));
-                rows.mark_answered();
+                row();
+                if let Some(id) = killed {
+                    let mut state = self.wire.fake.state();
+                    state.dying.insert(id);
+                    state.alive.insert(id, Some(Instant::now() + gone_after));
+                }
             }
             Then::Fail(error) => {
                 sleep(after).await;
@@ -287,7 +309,7 @@ impl Session for FakeSession {
     }
 
     fn id(&self) -> u64 {
-        self.wire.id
+        if self.numbered { self.wire.id } else { 0 }
     }
 
     fn query<'a>(

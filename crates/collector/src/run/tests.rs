@@ -18,6 +18,8 @@ use crate::{
     testing::{self, metric, query, target},
 };
 
+mod kills;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// One item on one target (or more), and the server.
@@ -785,69 +787,6 @@ async fn a_target_is_down_when_nothing_of_it_came_in_the_last_attempt_or_the_log
     world.run().await;
     world.run().await;
     check(&world, "down, changed");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_statement_is_no_dead_server_where_the_side_connection_of_its_kill_is_answered() {
-    /// What became of a run on a connection from before whose statement gets no answer, with this side connection.
-    async fn run(target: Target, side: Connect) -> (World, Report) {
-        let silence = Act::after(60 * SECOND, Then::Silence);
-        let world = World::of(vec![on(target)], vec![session([Act::now(Then::Row), silence]), side]);
-        world.run().await;
-        let report = world.run().await;
-        (world, report)
-    }
-    let mute = Act::after(60 * SECOND, Then::Silence);
-    let error = |code| session([Act::now(server_error(Reason::ServerError, code))]);
-    // Killed, gone, refused, another server, and one that lets us in and then says no more.
-    let other = Connect { hostname: "db2", ..session([]) };
-    for side in [session([]), error(1094), error(1095), other, session([mute])] {
-        let (world, report) = run(target("db1"), side).await;
-        let failure = report.outcome.unwrap_err();
-        assert_eq!((failure.reason, failure.is_down()), (Reason::Timeout, false), "{}", world.fake.log());
-        assert_eq!(report.duration, SECOND * 11 / 2, "heard of at once");
-        assert!(world.arranged.targets[0].is_up() && !report.target_changed);
-    }
-    // Nobody there, nobody who lets us in, nobody who says anything, and nobody asked.
-    let refusal = refused(Failure::unanswered(Reason::Refused, "refused"));
-    let full = refused(Failure::answered(Reason::TooManyConnections, "full"));
-    let mute = Connect { after: 60 * SECOND, ..session([]) };
-    let one = Target { max_connections: 1, ..target("db1") };
-    let no_kill = Target { kill: false, ..target("db1") };
-    let alone = SECOND * 11 / 2;
-    for (target, side, took) in [
-        (target("db1"), refusal, alone),
-        (target("db1"), full, alone),
-        (target("db1"), mute, alone + 2 * SECOND),
-        (one, session([]), alone),
-        (no_kill, session([]), alone),
-    ] {
-        let (world, report) = run(target, side).await;
-        assert!(report.outcome.unwrap_err().is_down(), "{}", world.fake.log());
-        assert_eq!(report.duration, took);
-        assert!(!world.arranged.targets[0].is_up() && report.target_changed);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_statement_is_no_dead_server_where_another_lane_had_an_answer_meanwhile() {
-    for (beside, up, took) in [(true, true, SECOND * 11 / 2), (false, false, SECOND * 15 / 2)] {
-        let silence = Act::after(60 * SECOND, Then::Silence);
-        let answers = session([Act::after(SECOND, Then::Row)]);
-        let hangs = session([Act::after(2 * SECOND, Then::Row), silence]);
-        let mute = Connect { after: 60 * SECOND, ..session([]) };
-        let world = World::new(vec![answers, hangs, mute]);
-        tokio::join!(world.start(0), world.start(0));
-        // The connection that was given back last is taken first, and its statement hangs.
-        let (report, ()) = tokio::join!(world.start(0), async {
-            sleep(SECOND).await;
-            if beside {
-                assert!(world.start(0).await.outcome.is_ok());
-            }
-        });
-        assert_eq!((report.duration, world.arranged.targets[0].is_up()), (took, up));
-        assert_eq!(report.outcome.unwrap_err().reason, Reason::Timeout);
-    }
 }
 
 #[tokio::test(start_paused = true)]
