@@ -8,6 +8,7 @@
 mod alongside_prometheus;
 mod command_line;
 mod down;
+mod faults;
 mod hangs;
 mod logs;
 mod pages;

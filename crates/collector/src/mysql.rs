@@ -8,9 +8,9 @@ mod errors;
 mod introduce;
 mod settings;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt as _, TryStreamExt};
 use sqlx::{
     AssertSqlSafe, Column as _, Connection as _, Either, Row as _, TypeInfo as _,
     mysql::{MySqlConnection, MySqlRow},
@@ -44,18 +44,33 @@ impl Driver for MySql {
         permit: OwnedSemaphorePermit,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
-        Box::pin(async move {
-            let options = connect::options(target, login).await?;
-            let mut connection = connect::open(target, options, permit, deadline).await?;
-            let (mut server, id) = introduce::introduce(&mut connection).await?;
-            let utc = target.session.time_zone.as_deref() == Some("+00:00");
-            let mut session = MySqlSession { connection, server: Arc::default(), id, utc };
-            server.refused = session.make_guards(&server).await?;
-            session.server = Arc::new(server);
-            session.make_wishes(&target.session).await?;
-            Ok(Box::new(session) as Box<dyn Session>)
-        })
+        // Boxed within, since a future that may panic is kept whole beside what it gives.
+        let session = AssertUnwindSafe(Box::pin(session(target, login, permit, deadline)));
+        Box::pin(async move { session.catch_unwind().await.unwrap_or_else(|_| Err(not_understood())) })
     }
+}
+
+async fn session(
+    target: &Target,
+    login: &Login,
+    permit: OwnedSemaphorePermit,
+    deadline: Instant,
+) -> Result<Box<dyn Session>, Failure> {
+    let options = connect::options(target, login).await?;
+    let mut connection = connect::open(target, options, permit, deadline).await?;
+    let (mut server, id) = introduce::introduce(&mut connection).await?;
+    let utc = target.session.time_zone.as_deref() == Some("+00:00");
+    let mut session = MySqlSession { connection, server: Arc::default(), id, utc };
+    server.refused = session.make_guards(&server).await?;
+    session.server = Arc::new(server);
+    session.make_wishes(&target.session).await?;
+    Ok(Box::new(session) as Box<dyn Session>)
+}
+
+/// sqlx 0.9 panics on some greetings that are none, such as an empty packet. What sends them is no server, so this is
+/// an attempt to connect that failed, with its back-off, and no defect of the run's.
+fn not_understood() -> Failure {
+    Failure::unanswered(Reason::Protocol, "what the server sent is not the protocol that it should be")
 }
 
 #[derive(Debug)]

@@ -1,6 +1,11 @@
 //! Logs: to stderr through a bounded queue, so that a blocked pipe stops nobody.
 
-use std::io;
+use std::{
+    collections::BTreeSet,
+    io,
+    panic::{self, PanicHookInfo},
+    sync::{Mutex, PoisonError},
+};
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -44,5 +49,29 @@ pub(crate) fn init(level: LogLevel, format: LogFormat) -> Logging {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(stderr).boxed(),
     };
     tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+    let told = PanicsTold::default();
+    panic::set_hook(Box::new(move |panic| told.tell(panic)));
     Logging { dropped, _guard: guard }
+}
+
+/// The places whose panics were told. A server that makes its client panic does so at each run, and one line of it is
+/// enough; the run itself fails and is counted each time.
+#[derive(Debug, Default)]
+struct PanicsTold(Mutex<BTreeSet<String>>);
+
+impl PanicsTold {
+    fn tell(&self, panic: &PanicHookInfo<'_>) {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or_default();
+        // A set is whole between any two operations on it, so a poisoned lock is as good.
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone()) {
+            tracing::error!(
+                place,
+                message,
+                "a panic, caught where it cannot harm others; told once for its place"
+            );
+        } else {
+            tracing::debug!(place, message, "the same panic again");
+        }
+    }
 }

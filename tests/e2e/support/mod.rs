@@ -1,6 +1,7 @@
 //! What the tests stand on: real servers, the built program, and ways to look at both.
 
 pub(crate) mod account;
+pub(crate) mod bystander;
 pub(crate) mod exporter;
 pub(crate) mod http;
 pub(crate) mod page;
