@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod alongside_prometheus;
+mod cells;
 mod command_line;
 mod down;
 mod faults;

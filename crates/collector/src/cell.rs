@@ -285,6 +285,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
         #[test]
         fn a_text_is_a_number_exactly_if_it_stands_for_a_finite_double_or_a_word(
             text in "[ +-]{0,2}[0-9]{0,25}\\.?[0-9]{0,5}([eE][+-]?[0-9]{0,4})?[ x]?|[a-zA-Z]{0,5}|.{0,8}"

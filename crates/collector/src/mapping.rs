@@ -229,8 +229,9 @@ fn append_labels(
         separator = b",";
         text.bytes.extend_from_slice(name.as_bytes());
         text.bytes.extend_from_slice(b"=\"");
-        let cell = row.cell(*column).unwrap_or_default();
-        cut += u64::from(append_label(&mut text.bytes, columns[*column].kind, cell, max));
+        if let Some(cell) = row.cell(*column) {
+            cut += u64::from(append_label(&mut text.bytes, columns[*column].kind, cell, max));
+        }
         text.bytes.push(b'"');
     }
     if labelled || !labels.is_empty() {

@@ -166,18 +166,22 @@ impl Case {
             self.target_labels.iter().chain(&metric.static_labels).cloned().collect();
         for name in &metric.labels {
             let column = place(name);
-            let cell = row[column].clone().unwrap_or_default();
-            let text = match self.kinds[column] {
-                CellKind::Bit => number(CellKind::Bit, &cell).unwrap_or_default(),
-                CellKind::Padded => self.cut(String::from_utf8_lossy(&cell).trim_end_matches('\0')),
-                CellKind::Text | CellKind::Duration | CellKind::Temporal | CellKind::Utc => {
-                    self.cut(&String::from_utf8_lossy(&cell))
-                }
-            };
+            let text =
+                row[column].as_deref().map(|cell| self.label(self.kinds[column], cell)).unwrap_or_default();
             labels.insert(name.clone(), text);
         }
         labels.retain(|_, value| !value.is_empty());
         labels
+    }
+
+    fn label(&self, kind: CellKind, cell: &[u8]) -> String {
+        match kind {
+            CellKind::Bit => number(CellKind::Bit, cell).unwrap_or_default(),
+            CellKind::Padded => self.cut(String::from_utf8_lossy(cell).trim_end_matches('\0')),
+            CellKind::Text | CellKind::Duration | CellKind::Temporal | CellKind::Utc => {
+                self.cut(&String::from_utf8_lossy(cell))
+            }
+        }
     }
 
     /// As many whole characters as fit.

@@ -2,6 +2,7 @@
 //! beside it, and what the page says of both.
 
 mod connecting;
+mod data;
 
 use std::fmt::Write as _;
 

@@ -3,6 +3,7 @@
 use fleetsim::{Answer, Script, Sim};
 
 use super::{
+    account::Account,
     exporter::{Exporter, SOON},
     page::Page,
 };
@@ -41,24 +42,44 @@ impl Bystander {
     /// Asserts that it went on through all of it, and still does: no failure, no missed tick, no item late by a second.
     pub(crate) async fn assert_untroubled(&self, exporter: &Exporter) -> Page {
         let page = exporter.wait_for_runs(NAME, 3, SOON).await;
-        let log = || exporter.log().text();
-        assert!(page.is_up(NAME), "{}", log());
-        assert_eq!((page.runs(NAME, "failure"), page.missed(NAME)), (0, 0), "{}", log());
+        assert_untroubled(&page, NAME);
         for n in 0..3 {
             assert_eq!(page.value(&format!("query_exporter_{NAME}_{n}"), &[]), Some(7.0));
         }
-        assert_eq!(late(&page), 0, "no item of anybody is late by a second:\n{}", log());
         assert!(self.sim.counts().most_threads <= 3);
         page
     }
 }
 
-/// Items that woke more than a second after their tick.
-fn late(page: &Page) -> u64 {
-    let value = |line: &str| {
-        let found = page.text.lines().find_map(|text| text.strip_prefix(line));
-        found.unwrap_or_else(|| panic!("{line}")).trim().parse::<u64>().unwrap()
+/// A group with one well target, `well`, on the given account's server, and a query of its own each second. Only the
+/// fault's own target may share its server.
+pub(crate) fn bystander(account: &Account) -> String {
+    account.group("bystanders", &["well"])
+        + "[queries.beside]\ngroups = [\"bystanders\"]\nsql = \"select 1 as n\"\ninterval = \"1s\"\ntimeout = \"1s\"\n\
+           [queries.beside.metrics.beside]\ntype = \"gauge\"\nhelp = \"n\"\nvalue = \"n\"\n"
+}
+
+/// Asserts that this target had runs, each of them well, missed no tick, and that no item of the fleet woke as much as a
+/// second late since the exporter started.
+#[track_caller]
+pub(crate) fn assert_untroubled(page: &Page, target: &str) {
+    assert!(page.is_up(target), "{target} is down:\n{}", page.text);
+    assert!(page.runs(target, "success") > 0, "{target} had no run:\n{}", page.text);
+    assert_eq!(
+        (page.runs(target, "failure"), page.missed(target)),
+        (0, 0),
+        "runs of {target} that failed, and ticks it missed:\n{}",
+        page.text
+    );
+    let lateness = |rest: &str| {
+        let start = format!("query_exporter_schedule_lateness_seconds_{rest} ");
+        let line = page.text.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("no {start}in\n{}", page.text)).to_owned()
     };
-    let family = "query_exporter_schedule_lateness_seconds";
-    value(&format!("{family}_count")) - value(&format!("{family}_bucket{{le=\"1.0\"}}"))
+    assert_eq!(
+        lateness("bucket{le=\"1.0\"}"),
+        lateness("count"),
+        "an item woke a second late:\n{}",
+        page.text
+    );
 }

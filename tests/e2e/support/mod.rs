@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod bystander;
 pub(crate) mod exporter;
+pub(crate) mod forwarder;
 pub(crate) mod http;
 pub(crate) mod page;
 pub(crate) mod process;

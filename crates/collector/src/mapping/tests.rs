@@ -129,11 +129,11 @@ fn a_null_value_is_what_on_null_says() {
 #[test]
 fn a_null_label_is_an_empty_one() {
     check(
-        vec![metric("f", "n", &["who"])],
-        "who|n",
-        &["NULL|1"],
+        vec![metric("f", "n", &["who", "flags"])],
+        "who|flags:bit|n",
+        &["NULL|NULL|1"],
         expect![[r#"
-            f{target="db1",who=""} 1
+            f{target="db1",who="",flags=""} 1
         "#]],
     );
 }

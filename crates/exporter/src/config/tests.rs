@@ -14,6 +14,7 @@ use super::{Config, Loaded, OnFailure, load, missing_secrets, parse, report::Pro
 
 mod any_bytes;
 mod docs;
+mod faults;
 mod precedence;
 mod schema;
 mod secrets;
