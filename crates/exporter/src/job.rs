@@ -131,6 +131,11 @@ fn verdict(outcome: &Result<Option<Success>, Failure>) -> Verdict {
             Reason::TooManyConnections => CROWDED,
             _ => NO_ANSWER,
         }),
+        // What may pass by itself. An error of the query itself does not; it fails at its own pace.
+        Err(Failure {
+            reason: Reason::Timeout | Reason::Killed | Reason::Lost | Reason::Protocol | Reason::ServerError,
+            ..
+        }) => Verdict::Failed,
         _ => Verdict::Answered,
     }
 }
@@ -150,8 +155,11 @@ mod tests {
         check(Failure::answered(Reason::Auth, ""), Verdict::Down(REFUSED));
         check(Failure::answered(Reason::Blocked, ""), Verdict::Down(REFUSED));
         check(Failure::answered(Reason::TooManyConnections, ""), Verdict::Down(CROWDED));
-        for reason in [Reason::Syntax, Reason::Denied, Reason::Mapping, Reason::Timeout, Reason::TooLarge] {
+        for reason in [Reason::Syntax, Reason::Denied, Reason::Mapping, Reason::TooLarge] {
             check(Failure::answered(reason, ""), Verdict::Answered);
+        }
+        for reason in [Reason::Timeout, Reason::Killed, Reason::Lost, Reason::ServerError] {
+            check(Failure::answered(reason, ""), Verdict::Failed);
         }
     }
 }

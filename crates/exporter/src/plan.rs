@@ -43,6 +43,7 @@ pub(crate) fn plan(
         lanes: usize::from(config.target.lanes()),
         interval: config.interval,
         timeout: config.timeout,
+        retry_after: config.retry_after,
         job: Arc::new(Job::new(Arc::clone(item), Arc::clone(metrics))),
     });
     let wanted = wanted.collect();

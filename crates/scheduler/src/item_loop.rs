@@ -17,7 +17,7 @@ use crate::{
     gate::{Admission, Gate, Rank, TryGuard},
     job::{Job, Missed, Start, Verdict},
     queue::Queue,
-    schedule::{GRID, Schedule},
+    schedule::{GRID, Schedule, up_to_grid},
     timeline::Timeline,
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct ItemLoop<J> {
     /// The schedule of the first run, where the interval is longer than the start-up spread.
     pub(crate) startup: Option<Schedule>,
     pub(crate) timeout: Duration,
+    /// How long after a tick without a result the item runs again.
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) rank: Rank,
     pub(crate) gate: Arc<Gate>,
     pub(crate) job: Arc<J>,
@@ -64,13 +66,27 @@ enum Wake {
     Try,
 }
 
+/// A run that is due between two ticks, since the last one has brought no result.
+#[derive(Debug, Clone, Copy)]
+struct Owed {
+    /// When, since the epoch.
+    due: Duration,
+    /// How long after the run before.
+    wait: Duration,
+    /// Whether it is the first run after the start. Missed, it counts like a tick; a retry does not, since the tick that
+    /// it stands for has.
+    first: bool,
+}
+
 /// What became of a moment at which the item was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// It ran.
+    /// It ran, and need not again before the next tick.
     Ran,
-    /// It tried its target, which was down.
-    Tried,
+    /// It ran for nothing.
+    Failed,
+    /// It ran, and the target is down.
+    FoundDown,
     /// It did not run.
     Missed(Missed),
 }
@@ -80,7 +96,11 @@ impl<J: Job> ItemLoop<J> {
     pub(crate) async fn run(self) {
         let now = self.now();
         let mut tick = self.schedule.tick_from(now);
-        let mut owed = self.startup.map(|startup| startup.due(startup.tick_from(now)));
+        let mut owed = self.startup.map(|startup| Owed {
+            due: startup.due(startup.tick_from(now)),
+            wait: Duration::ZERO,
+            first: true,
+        });
         loop {
             let (due, wake) = self.next_wake(tick, owed);
             self.wait(due).await;
@@ -92,30 +112,47 @@ impl<J: Job> ItemLoop<J> {
                 tick = tick.wrapping_sub(1);
                 outcome
             };
+            let is_tick = match wake {
+                Wake::Tick => true,
+                Wake::Owed => owed.is_some_and(|owed| owed.first),
+                Wake::Try => false,
+            };
             if let Outcome::Missed(reason) = outcome
-                && wake != Wake::Try
+                && is_tick
             {
                 self.job.missed(reason, 1);
             }
-            if wake != Wake::Try {
-                owed = None;
-            }
-            let meanwhile = if outcome == Outcome::Ran { Missed::Running } else { Missed::TargetDown };
-            tick = self.next_tick(tick, meanwhile);
+            let down = matches!(outcome, Outcome::FoundDown | Outcome::Missed(Missed::TargetDown));
+            tick = self.next_tick(tick, if down { Missed::TargetDown } else { Missed::Running });
+            owed = self.owed_after(outcome, owed.filter(|_| wake == Wake::Owed), tick);
         }
     }
 
     /// What comes first, the tick where it is the same moment.
-    fn next_wake(&self, tick: u64, owed: Option<Duration>) -> (Duration, Wake) {
+    fn next_wake(&self, tick: u64, owed: Option<Owed>) -> (Duration, Wake) {
         let mut next = (self.schedule.due(tick), Wake::Tick);
-        if let Some(owed) = owed.filter(|owed| *owed < next.0) {
-            next = (owed, Wake::Owed);
+        if let Some(owed) = owed.filter(|owed| owed.due < next.0) {
+            next = (owed.due, Wake::Owed);
         }
         let try_at = self.gate.try_at(self.rank).map(|at| self.shared.timeline.on_grid(at));
         if let Some(try_at) = try_at.filter(|try_at| *try_at < next.0) {
             next = (try_at, Wake::Try);
         }
         next
+    }
+
+    /// The run that is due before the next tick, after one that came to this. Failures in a row come ever more slowly.
+    /// While the target is down there is nothing to run for, only the question whether it still is.
+    fn owed_after(&self, outcome: Outcome, before: Option<Owed>, next_tick: u64) -> Option<Owed> {
+        let first = self.retry_after?;
+        let wait = match (outcome, before) {
+            (Outcome::Ran, _) => return None,
+            (Outcome::Failed, Some(before)) => (before.wait * 2).max(first),
+            _ => first,
+        };
+        let due = up_to_grid(self.now() + wait);
+        // A retry that could not end before the tick would cost it.
+        (due + self.timeout <= self.schedule.due(next_tick)).then_some(Owed { due, wait, first: false })
     }
 
     /// The first tick after `last` that is not over yet; those between were missed while the item was busy.
@@ -183,9 +220,13 @@ impl<J: Job> ItemLoop<J> {
         // Unwind safe: what a run shares, it changes in single synchronous calls.
         match Box::pin(AssertUnwindSafe(self.job.run(start)).catch_unwind()).await {
             Ok(Verdict::Answered) => self.gate.answered(guard),
+            Ok(Verdict::Failed) => {
+                self.gate.answered(guard);
+                return Outcome::Failed;
+            }
             Ok(Verdict::Down(back_off)) => {
                 self.gate.unanswered(back_off, guard, self.rank, Instant::now());
-                return Outcome::Tried;
+                return Outcome::FoundDown;
             }
             Err(panic) => {
                 if let Some(guard) = guard {

@@ -33,8 +33,11 @@ pub struct Start {
 /// What a run says about its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The server answered, if only with an error.
+    /// The server answered, if only with an error that the next run would meet as well.
     Answered,
+    /// The server answered, but there is no result, and soon there may be: the item runs again before its next tick
+    /// if it has time for that.
+    Failed,
     /// It did not, or it refused the login. The next try comes after a back-off.
     Down(BackOff),
 }

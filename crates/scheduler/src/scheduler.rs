@@ -46,6 +46,9 @@ pub struct Item<J> {
     pub interval: Duration,
     /// How long a run waits for its permits at most; the run itself bounds itself.
     pub timeout: Duration,
+    /// How long after a tick without a result the item runs again, then after twice as long, and so on; never so late
+    /// that it could meet the next tick. None: it waits for that.
+    pub retry_after: Option<Duration>,
     /// What to do. Equal jobs of equal items are the same job: the old one goes on.
     pub job: Arc<J>,
 }
@@ -59,6 +62,7 @@ impl<J> Clone for Item<J> {
             lanes: self.lanes,
             interval: self.interval,
             timeout: self.timeout,
+            retry_after: self.retry_after,
             job: Arc::clone(&self.job),
         }
     }
@@ -239,6 +243,7 @@ impl<J: Job + PartialEq> Scheduler<J> {
             schedule: Schedule::new(&item.target, &item.query, item.interval),
             startup: (item.interval > spread).then(|| Schedule::new(&item.target, &item.query, spread)),
             timeout: item.timeout,
+            retry_after: item.retry_after,
             rank: Rank { interval: item.interval, query: xxh64(item.query.as_bytes(), 0) },
             gate: Arc::clone(&self.gates[&item.target]),
             job: Arc::clone(&item.job),

@@ -2,6 +2,7 @@
 
 mod down;
 mod permits;
+mod retry;
 mod standstill;
 mod sync;
 mod ticks;
@@ -25,6 +26,7 @@ const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Act {
     Answer(Duration),
+    Fail,
     Down,
     /// No answer, found out after this time.
     Mute(Duration),
@@ -67,6 +69,7 @@ impl Job for Scripted {
         self.note(Event::Run { lateness: start.lateness, waited: start.waited });
         match act {
             Act::Answer(after) => sleep(after).await,
+            Act::Fail => return Verdict::Failed,
             Act::Down => return Verdict::Down(NO_ANSWER),
             Act::Mute(after) => {
                 sleep(after).await;
@@ -128,6 +131,7 @@ impl Bench {
             lanes: 2,
             interval: seconds * SECOND,
             timeout: (5 * SECOND).min(seconds * SECOND),
+            retry_after: None,
             job: Arc::new(job),
         });
         self.items.last_mut().unwrap()

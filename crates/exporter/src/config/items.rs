@@ -87,6 +87,7 @@ impl Parts {
                         timeout: settings.timeout,
                         expire_after: settings.expire_after,
                         on_failure: settings.on_failure,
+                        retry_after: settings.retry_after,
                         limits: settings.limits,
                     });
                 }

@@ -94,6 +94,8 @@ pub(crate) struct ItemConfig {
     pub(crate) expire_after: Duration,
     /// What a failed run does to that result.
     pub(crate) on_failure: OnFailure,
+    /// How long after a failure it runs again before its next tick, if at all.
+    pub(crate) retry_after: Option<Duration>,
     /// How large an answer may be.
     pub(crate) limits: ResultLimits,
 }

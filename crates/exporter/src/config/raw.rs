@@ -75,6 +75,8 @@ keys! {
         timeout: Field<Duration>,
         /// How old the last good result may be while it is shown.
         expire_after: Field<Duration>,
+        /// How long after a failure an item runs again before its next tick; not at all where it is not below the interval.
+        retry_after: Field<Duration>,
         /// Whether a failed run keeps the last good result until it expires, or drops it at once.
         on_failure: Field<OnFailure>,
     }

@@ -14,6 +14,10 @@ use super::{
 const INTERVAL: Duration = Duration::from_secs(15);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LEAST_EXPIRE_AFTER: Duration = Duration::from_mins(1);
+/// With a longer interval than this, a failed item is tried again before its next tick.
+const LONG: Duration = Duration::from_mins(1);
+/// The longest wait for that, unless the file says otherwise.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// What one level says.
 #[derive(Debug, Default, Clone)]
@@ -22,6 +26,7 @@ pub(super) struct Settings {
     pub(super) timeout: Setting<Duration>,
     pub(super) expire_after: Setting<Duration>,
     pub(super) on_failure: Setting<OnFailure>,
+    pub(super) retry_after: Setting<Duration>,
     pub(super) rows: Setting<usize>,
     pub(super) series: Setting<usize>,
     pub(super) label_bytes: Setting<usize>,
@@ -33,7 +38,7 @@ impl Settings {
     /// Checks what is written at a level, `enabled` where the level has it.
     pub(super) fn check(found: &mut Findings, raw: RawSettings, enabled: Option<Field<bool>>) -> Self {
         let RawSettings { timing, result } = raw;
-        let RawTiming { interval, timeout, expire_after, on_failure } = timing;
+        let RawTiming { interval, timeout, expire_after, on_failure, retry_after } = timing;
         let second = Duration::from_secs(1);
         let day = Duration::from_hours(24);
         Self {
@@ -41,6 +46,7 @@ impl Settings {
             timeout: read_with(found, "timeout", timeout, between(Duration::from_millis(100), day)),
             expire_after: read_with(found, "expire_after", expire_after, between(second, day * 31)),
             on_failure: read(found, "on_failure", on_failure),
+            retry_after: read_with(found, "retry_after", retry_after, between(second, day)),
             enabled: read(found, "enabled", enabled),
             ..Self::check_limits(found, result)
         }
@@ -129,19 +135,26 @@ impl<'a> Layers<'a> {
         let usual = LEAST_EXPIRE_AFTER.max(2 * interval.value + timeout.value);
         let expire_after = Chosen::new(self.first(|s| &s.expire_after), usual)?;
         let on_failure = Chosen::new(self.first(|s| &s.on_failure), OnFailure::Keep)?;
-        Some(Timing { interval, timeout, expire_after, on_failure })
+        let usual =
+            if interval.value > LONG { LONGEST_RETRY.min(interval.value / 4) } else { interval.value };
+        let retry_after = Chosen::new(self.first(|s| &s.retry_after), usual)?;
+        Some(Timing { interval, timeout, expire_after, on_failure, retry_after })
     }
 
     /// Each key, its value and where it comes from.
     pub(super) fn explain(&self) -> Vec<(&'static str, String, Option<&'a Place>)> {
         let enabled = self.enabled();
         let mut lines = vec![("enabled", enabled.value.to_string(), enabled.at)];
-        if let Some(Timing { interval, timeout, expire_after, on_failure }) = self.timing() {
+        if let Some(timing) = self.timing() {
+            let Timing { interval, timeout, expire_after, on_failure, retry_after } = timing;
             let show = humantime::format_duration;
             lines.push(("interval", show(interval.value).to_string(), interval.at));
             lines.push(("timeout", show(timeout.value).to_string(), timeout.at));
             lines.push(("expire_after", show(expire_after.value).to_string(), expire_after.at));
             lines.push(("on_failure", on_failure.value.word().to_owned(), on_failure.at));
+            let retry = retry_within(&retry_after, &interval).map(|wait| show(wait).to_string());
+            let retry = retry.unwrap_or_else(|| "not before the next run".to_owned());
+            lines.push(("retry_after", retry, retry_after.at));
         }
         for (key, chosen, _) in self.limits_chosen(&ResultLimits::default()) {
             lines.extend(chosen.map(|chosen| (key, chosen.value.to_string(), chosen.at)));
@@ -156,6 +169,12 @@ struct Timing<'a> {
     timeout: Chosen<'a, Duration>,
     expire_after: Chosen<'a, Duration>,
     on_failure: Chosen<'a, OnFailure>,
+    retry_after: Chosen<'a, Duration>,
+}
+
+/// A retry that would not come before the next run is none.
+fn retry_within(retry_after: &Chosen<'_, Duration>, interval: &Chosen<'_, Duration>) -> Option<Duration> {
+    Some(retry_after.value).filter(|wait| *wait < interval.value)
 }
 
 /// What an item gets.
@@ -165,6 +184,7 @@ pub(super) struct Effective {
     pub(super) timeout: Duration,
     pub(super) expire_after: Duration,
     pub(super) on_failure: OnFailure,
+    pub(super) retry_after: Option<Duration>,
     pub(super) limits: ResultLimits,
 }
 
@@ -182,7 +202,7 @@ impl Cascade {
         item: fmt::Arguments<'_>,
         found: &mut Findings,
     ) -> Option<Effective> {
-        let Timing { interval, timeout, expire_after, on_failure } = layers.timing()?;
+        let Timing { interval, timeout, expire_after, on_failure, retry_after } = layers.timing()?;
         if timeout.value > interval.value {
             self.misfit(&timeout, "timeout", &interval, item, found);
             return None;
@@ -195,6 +215,7 @@ impl Cascade {
             timeout: timeout.value,
             expire_after: expire_after.value,
             on_failure: on_failure.value,
+            retry_after: retry_within(&retry_after, &interval),
             limits: layers.limits(),
         })
     }

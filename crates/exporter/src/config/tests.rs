@@ -141,6 +141,21 @@ fn the_strongest_level_that_says_something_wins() {
 }
 
 #[test]
+fn a_failed_item_is_retried_where_its_interval_is_long_or_the_file_says_so() {
+    #[track_caller]
+    fn check(query: &str, expected: Option<u64>) {
+        let config = Fleet { query, ..Fleet::default() }.config();
+        assert_eq!(config.items[0].retry_after, expected.map(Duration::from_secs), "{query}");
+    }
+    check("interval = \"60s\"", None);
+    check("interval = \"64s\"", Some(16));
+    check("interval = \"1h\"", Some(30));
+    check("interval = \"1h\"\nretry_after = \"5m\"", Some(300));
+    check("interval = \"1h\"\nretry_after = \"1h\"", None);
+    check("interval = \"20s\"\nretry_after = \"6s\"", Some(6));
+}
+
+#[test]
 fn nearer_settings_replace_and_labels_merge() {
     let config = Fleet {
         group: "password_file = \"s/{group}/{target}\"\nlabels = { env = \"prod\", role = \"a\" }\nmax_connections = 5",

@@ -52,6 +52,9 @@ fn cases() -> Vec<Case> {
         case(ITEM, ["expire_after = \"100s\"", "expire_after = \"200s\""], ["100s", "200s", "60s"], |c| {
             format!("{:?}", item(c).expire_after)
         }),
+        case(ITEM, ["retry_after = \"7s\"", "retry_after = \"9s\""], ["Some(7s)", "Some(9s)", "None"], |c| {
+            format!("{:?}", item(c).retry_after)
+        }),
         case(ITEM, ["on_failure = \"drop\"", "on_failure = \"keep\""], ["Drop", "Keep", "Keep"], |c| {
             format!("{:?}", item(c).on_failure)
         }),
@@ -179,7 +182,7 @@ fn at_every_pair_of_levels_the_stronger_wins() {
             }
         }
     }
-    assert_eq!(pairs, 2 * (4 * 15 + 4 * 21 + 10 + 1 + 1 + 10 * 3));
+    assert_eq!(pairs, 2 * (5 * 15 + 4 * 21 + 10 + 1 + 1 + 10 * 3));
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn a_target_shows_its_access_and_its_items() {
               timeout           2s                              fleet.toml:18
               expire_after      2m 2s                           built in
               on_failure        keep                            built in
+              retry_after       not before the next run         built in
               max_rows          50                              fleet.toml:5
               max_series        10000                           built in
               max_label_bytes   1024                            built in
@@ -95,6 +96,7 @@ fn a_query_shows_its_items() {
               timeout           5s                              built in
               expire_after      1m                              built in
               on_failure        keep                            built in
+              retry_after       not before the next run         built in
               max_rows          50                              fleet.toml:5
               max_series        10000                           built in
               max_label_bytes   1024                            built in
