@@ -1,6 +1,6 @@
 //! The running exporter: built once, waited for, taken down in order.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use fleet_collector::{Address, Arranged, Collector, Snapshot, TlsMode, mysql::MySql, rollup};
 use fleet_http::{HttpMetrics, Sources, State};
@@ -19,6 +19,7 @@ use crate::{
     logging::Logging,
     metrics::{self, Live, Process, RunMetrics},
     plan::{STARTUP_SPREAD, max_tries, plan},
+    suspension::Suspension,
 };
 
 /// How long stopping queries at their servers and taking leave of them may take at the end.
@@ -54,8 +55,8 @@ pub(crate) async fn run(
     for problem in problems.iter() {
         tracing::warn!("{}", problem.one_line());
     }
-    let app = App::start(config, listener, logging).await;
-    let signal = signals.next().await;
+    let mut app = App::start(config, listener, logging).await;
+    let signal = app.until(signals.next()).await;
     tracing::info!(signal, "stopping");
     tokio::select! {
         () = app.stop() => {}
@@ -103,6 +104,19 @@ impl App {
         );
         scheduler.sync(wanted).await;
         Self { scheduler, collector, arranged, tasks, token }
+    }
+
+    /// Goes on until `end`; a machine that has slept begins anew.
+    async fn until<T>(&mut self, end: impl Future<Output = T>) -> T {
+        let (mut end, mut suspension) = (pin!(end), Suspension::new());
+        loop {
+            let slept = tokio::select! {
+                ended = &mut end => return ended,
+                slept = suspension.over() => slept,
+            };
+            tracing::info!(?slept, "the machine has slept: every item begins anew on its offset");
+            self.scheduler.resumed(slept).await;
+        }
     }
 
     /// Runs first, then their servers, the page last: it is served to the end.

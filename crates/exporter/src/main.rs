@@ -8,6 +8,7 @@ mod job;
 mod logging;
 mod metrics;
 mod plan;
+mod suspension;
 
 use std::{fmt::Display, io, process::ExitCode};
 

@@ -24,11 +24,15 @@ use crate::{
 /// How long a try waits for its turn at most. Who is tried is down, so nothing is lost by waiting; but every wait ends.
 const TRY_PATIENCE: Duration = Duration::from_mins(5);
 
+/// An item that wakes later than this has slept through its moment: the process was stopped, or gets no processor.
+/// If everybody who was due meanwhile ran now, they would all run at once.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
 /// What all item loops share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) timeline: Timeline,
-    pub(crate) startup_spread: Duration,
+    /// When it began.
+    pub(crate) begun: Instant,
     /// Runs at targets that are not down.
     pub(crate) runs: Queue,
     /// Tries of down targets have permits of their own, so that hanging ones cannot take everybody's.
@@ -38,6 +42,7 @@ pub(crate) struct Shared {
 /// One item as its loop sees it.
 #[derive(Debug)]
 pub(crate) struct ItemLoop<J> {
+    pub(crate) timeline: Timeline,
     pub(crate) schedule: Schedule,
     /// The schedule of the first run, where the interval is longer than the start-up spread.
     pub(crate) startup: Option<Schedule>,
@@ -48,7 +53,7 @@ pub(crate) struct ItemLoop<J> {
     pub(crate) gate: Arc<Gate>,
     pub(crate) job: Arc<J>,
     pub(crate) shared: Arc<Shared>,
-    /// The moment that is waited for, in milliseconds since the epoch; [`NOT_WAITING`] while a run is going, and
+    /// The moment that is waited for, in milliseconds since the beginning; [`NOT_WAITING`] while a run is going, and
     /// while a try waits for its turn: it is late for nothing.
     pub(crate) pending_ms: Arc<AtomicU64>,
 }
@@ -94,16 +99,20 @@ enum Outcome {
 impl<J: Job> ItemLoop<J> {
     /// Runs until it is dropped.
     pub(crate) async fn run(self) {
-        let now = self.now();
-        let mut tick = self.schedule.tick_from(now);
-        let mut owed = self.startup.map(|startup| Owed {
-            due: startup.due(startup.tick_from(now)),
-            wait: Duration::ZERO,
-            first: true,
-        });
+        let mut tick = self.schedule.tick_from(self.now());
+        let mut owed = self.first_run();
+        let mut slept = false;
         loop {
             let (due, wake) = self.next_wake(tick, owed);
             self.wait(due).await;
+            // Not twice in a row: on a machine that is always late, late is better than never.
+            slept = !slept && wake != Wake::Try && self.now().saturating_sub(due) > STANDSTILL;
+            if slept {
+                // As after a start: on the offset, and soon where that is far.
+                tick = self.next_tick(tick.wrapping_sub(1), Missed::NoPermit);
+                owed = self.first_run();
+                continue;
+            }
             let outcome = if wake == Wake::Tick {
                 tick = self.latest(tick);
                 self.attempt(self.schedule.due(tick), self.schedule.due(tick + 1)).await
@@ -128,13 +137,19 @@ impl<J: Job> ItemLoop<J> {
         }
     }
 
+    /// The run within the start-up spread, where the interval is longer.
+    fn first_run(&self) -> Option<Owed> {
+        let startup = self.startup?;
+        Some(Owed { due: startup.due(startup.tick_from(self.now())), wait: Duration::ZERO, first: true })
+    }
+
     /// What comes first, the tick where it is the same moment.
     fn next_wake(&self, tick: u64, owed: Option<Owed>) -> (Duration, Wake) {
         let mut next = (self.schedule.due(tick), Wake::Tick);
         if let Some(owed) = owed.filter(|owed| owed.due < next.0) {
             next = (owed.due, Wake::Owed);
         }
-        let try_at = self.gate.try_at(self.rank).map(|at| self.shared.timeline.on_grid(at));
+        let try_at = self.gate.try_at(self.rank).map(|at| self.timeline.on_grid(at));
         if let Some(try_at) = try_at.filter(|try_at| *try_at < next.0) {
             next = (try_at, Wake::Try);
         }
@@ -167,8 +182,7 @@ impl<J: Job> ItemLoop<J> {
         next
     }
 
-    /// The last tick that is due. A process that stood still wakes after several: only the last of them runs, there
-    /// is no catching up.
+    /// The last tick that is due. Who wakes after several runs once: there is no catching up.
     fn latest(&self, tick: u64) -> u64 {
         let latest = self.schedule.tick_from(self.now() + Duration::from_nanos(1)).saturating_sub(1);
         if latest > tick {
@@ -178,8 +192,10 @@ impl<J: Job> ItemLoop<J> {
     }
 
     async fn wait(&self, due: Duration) {
-        self.pending_ms.store(u64::try_from(due.as_millis()).unwrap_or(NOT_WAITING), Ordering::Relaxed);
-        sleep_until(self.shared.timeline.instant(due)).await;
+        let due = self.timeline.instant(due);
+        let pending = due.saturating_duration_since(self.shared.begun).as_millis();
+        self.pending_ms.store(u64::try_from(pending).unwrap_or(NOT_WAITING), Ordering::Relaxed);
+        sleep_until(due).await;
     }
 
     /// A moment at which the item is due: runs it, or says why not.
@@ -188,7 +204,7 @@ impl<J: Job> ItemLoop<J> {
         let (guard, queue, start_by) = match self.gate.admit(self.rank, woke) {
             Admission::Refused => return Outcome::Missed(Missed::TargetDown),
             Admission::Run => {
-                let start_by = (woke + self.timeout).min(self.shared.timeline.instant(next_due));
+                let start_by = (woke + self.timeout).min(self.timeline.instant(next_due));
                 (None, &self.shared.runs, start_by)
             }
             Admission::Try(guard) => {
@@ -209,7 +225,7 @@ impl<J: Job> ItemLoop<J> {
             let reason = if guard.is_some() { Missed::TargetDown } else { Missed::NoPermit };
             return Outcome::Missed(reason);
         };
-        let due = self.shared.timeline.instant(due);
+        let due = self.timeline.instant(due);
         let lateness = woke.saturating_duration_since(due);
         self.start(Start { due, lateness, waited: woke.elapsed(), lane }, guard).await
     }
@@ -239,7 +255,7 @@ impl<J: Job> ItemLoop<J> {
     }
 
     fn now(&self) -> Duration {
-        self.shared.timeline.since_epoch(Instant::now())
+        self.timeline.since_epoch(Instant::now())
     }
 }
 

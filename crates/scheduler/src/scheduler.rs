@@ -119,7 +119,7 @@ impl Stats {
 
     /// How long ago the tick was due that has waited longest; zero if none has.
     pub fn oldest_overdue(&self) -> Duration {
-        let now_ms = self.shared.timeline.since_epoch(Instant::now()).as_millis();
+        let now_ms = self.shared.begun.elapsed().as_millis();
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = pending.iter().map(|ms| ms.load(Ordering::Relaxed)).min().unwrap_or(NOT_WAITING);
         Duration::from_millis(u64::try_from(now_ms.saturating_sub(u128::from(oldest))).unwrap_or(0))
@@ -132,6 +132,8 @@ pub struct Scheduler<J> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) gates: BTreeMap<Arc<str>, Arc<Gate>>,
     running: BTreeMap<(Arc<str>, Arc<str>), Running<J>>,
+    timeline: Timeline,
+    startup_spread: Duration,
     pending: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
     token: CancellationToken,
     tracker: TaskTracker,
@@ -150,8 +152,7 @@ impl<J: Job + PartialEq> Scheduler<J> {
     /// A scheduler without items. `seed` makes the jitter of back-offs repeatable.
     pub fn new(limits: Limits, timeline: Timeline, seed: u64) -> Self {
         let shared = Shared {
-            timeline,
-            startup_spread: limits.startup_spread,
+            begun: Instant::now(),
             runs: Queue::new(limits.max_runs),
             tries: Queue::new(limits.max_tries),
         };
@@ -159,6 +160,8 @@ impl<J: Job + PartialEq> Scheduler<J> {
             shared: Arc::new(shared),
             gates: BTreeMap::new(),
             running: BTreeMap::new(),
+            timeline,
+            startup_spread: limits.startup_spread,
             pending: Arc::default(),
             token: CancellationToken::new(),
             tracker: TaskTracker::new(),
@@ -196,9 +199,28 @@ impl<J: Job + PartialEq> Scheduler<J> {
             let running = self.spawn(item);
             self.running.insert(id, running);
         }
+        self.list_pending();
+        changes
+    }
+
+    /// The machine was suspended for `slept`, which tokio's clock did not see. Every item begins anew, as after a
+    /// restart: on its offset, and within the start-up spread where its interval is longer. What ran is dropped; what
+    /// is known about the targets stays.
+    pub async fn resumed(&mut self, slept: Duration) {
+        self.timeline = self.timeline.after_suspension(slept);
+        let items: Vec<_> = self.running.values().map(|running| running.item.clone()).collect();
+        self.stop(self.running.keys().cloned().collect()).await;
+        for item in items {
+            let id = (Arc::clone(&item.query), Arc::clone(&item.target));
+            let running = self.spawn(item);
+            self.running.insert(id, running);
+        }
+        self.list_pending();
+    }
+
+    fn list_pending(&self) {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) =
             self.running.values().map(|running| Arc::clone(&running.pending_ms)).collect();
-        changes
     }
 
     /// Ends every item, dropping what runs, and returns when all tasks are gone.
@@ -237,9 +259,10 @@ impl<J: Job + PartialEq> Scheduler<J> {
     }
 
     fn spawn(&self, item: Item<J>) -> Running<J> {
-        let spread = self.shared.startup_spread;
+        let spread = self.startup_spread;
         let pending_ms = Arc::new(AtomicU64::new(NOT_WAITING));
         let item_loop = ItemLoop {
+            timeline: self.timeline,
             schedule: Schedule::new(&item.target, &item.query, item.interval),
             startup: (item.interval > spread).then(|| Schedule::new(&item.target, &item.query, spread)),
             timeout: item.timeout,

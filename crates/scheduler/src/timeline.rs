@@ -30,6 +30,12 @@ impl Timeline {
         self.start + since_epoch.saturating_sub(self.start_since_epoch)
     }
 
+    /// The same anchor after the machine was suspended for this long, which the monotonic clock did not see.
+    #[must_use]
+    pub(crate) fn after_suspension(self, slept: Duration) -> Self {
+        Self { start_since_epoch: self.start_since_epoch.saturating_add(slept), ..self }
+    }
+
     /// The first moment on the grid that is not before `at`, since the epoch.
     pub(crate) fn on_grid(&self, at: Instant) -> Duration {
         up_to_grid(self.since_epoch(at))
