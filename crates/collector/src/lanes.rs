@@ -14,17 +14,19 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Failure, Reason, Rows, Target,
+    connects::Connects,
     driver::{Driver, QueryError, Server, Session, SessionState},
     login::login,
     query::ResultLimits,
     rollup::{KillResult, TargetStats},
+    run::NotStarted,
 };
 
 /// A connection that nobody has used for this long is closed.
@@ -51,8 +53,7 @@ const LIMIT_SLACK: Duration = Duration::from_secs(2);
 pub(crate) struct Pool {
     pub(crate) driver: Arc<dyn Driver>,
     /// Connects under way, over the whole fleet.
-    pub(crate) connects: Arc<Semaphore>,
-    pub(crate) connects_limit: usize,
+    pub(crate) connects: Connects,
     /// KILLs under way, over the whole fleet, and the connects for them.
     pub(crate) kills: Semaphore,
     pub(crate) kill_connects: Arc<Semaphore>,
@@ -76,6 +77,16 @@ pub(crate) struct Lanes {
     slots: Arc<Semaphore>,
     /// At most one side connection at a time.
     side: Semaphore,
+    /// At most one connect at a time while the target is not up.
+    unproven: Semaphore,
+}
+
+/// The right to open one connection now.
+#[derive(Debug)]
+pub(crate) struct Admission<'a> {
+    slot: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+    _unproven: Option<SemaphorePermit<'a>>,
 }
 
 /// One open connection.
@@ -120,6 +131,7 @@ impl Lanes {
             answers: AtomicU64::new(0),
             slots,
             side: Semaphore::new(1),
+            unproven: Semaphore::new(1),
         }
     }
 
@@ -150,19 +162,40 @@ impl Lanes {
         self.idle().push(lane);
     }
 
+    /// Waits for the right to open a connection, until `start_by`. This is our own queue, which says nothing about the
+    /// server.
+    pub(crate) async fn admission(&self, start_by: Instant) -> Result<Admission<'_>, NotStarted> {
+        timeout_at(start_by, self.next_admission()).await.unwrap_or(Err(NotStarted::NoPermit))
+    }
+
+    async fn next_admission(&self) -> Result<Admission<'_>, NotStarted> {
+        // No semaphore is ever closed.
+        let closed = |_| NotStarted::NoPermit;
+        let unproven = if self.stats.is_up() {
+            None
+        } else {
+            let failures = self.stats.failures();
+            let unproven = self.unproven.acquire().await.map_err(closed)?;
+            if !self.stats.is_up() && self.stats.failures() != failures {
+                // Whoever went before has found out what a second connect would.
+                return Err(NotStarted::TargetDown);
+            }
+            Some(unproven)
+        };
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(closed)?;
+        let permit = self.pool.connects.acquire(self.stats.is_up()).await.map_err(closed)?;
+        Ok(Admission { slot, permit, _unproven: unproven })
+    }
+
     /// Opens a connection; all of it, from reading the secret to the session's settings, ends at `deadline`.
-    pub(crate) async fn connect(&self, deadline: Instant) -> Result<Lane, Failure> {
-        let late = |what: &str| {
-            let message = format!("no connection to {} in time: {what}", self.target.address);
-            Failure::unanswered(Reason::ConnectTimeout, message)
-        };
-        let Ok(Some((slot, permit))) = timeout_at(deadline, self.admitted(&self.pool.connects)).await else {
-            // Our own queue says nothing about the server.
-            let failure = late("too many connects are under way");
-            return Err(Failure { answered: self.stats.is_up(), ..failure });
-        };
+    pub(crate) async fn connect(&self, admission: Admission<'_>, deadline: Instant) -> Result<Lane, Failure> {
+        let Admission { slot, permit, _unproven } = admission;
         let connecting = timeout_at(deadline, self.open(slot, permit, deadline)).await;
-        connecting.unwrap_or_else(|_| Err(late("the server did not answer")))
+        connecting.unwrap_or_else(|_| {
+            let message =
+                format!("no connection to {} in time: the server did not answer", self.target.address);
+            Err(Failure::unanswered(Reason::ConnectTimeout, message))
+        })
     }
 
     /// A slot of the target first, then a permit of the fleet: who waits for one target keeps nobody else waiting.

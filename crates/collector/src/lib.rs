@@ -6,6 +6,7 @@
 
 mod cell;
 pub mod clock;
+mod connects;
 pub mod defaults_file;
 pub mod driver;
 pub mod failure;
@@ -31,7 +32,7 @@ pub use failure::{Failure, Reason};
 pub use query::{Family, Kind, Metric, OnNull, Query, ResultLimits, ValueSource, Variant};
 pub use rollup::TargetStats;
 pub use rows::Rows;
-pub use run::{Arranged, Collector, Item, ItemSpec, Report, Success};
+pub use run::{Arranged, Collector, Item, ItemSpec, NotStarted, Report, Success};
 pub use snapshot::{FamilyText, ItemId, Snapshot};
 pub use target::{Address, Isolation, Password, Secret, SessionSettings, Target, Tls, TlsMode};
 pub use version::{VersionRange, When};

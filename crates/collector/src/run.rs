@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     BootTime, Failure, Query, Reason, Rows, Target,
+    connects::Connects,
     driver::{Driver, Flavour, QueryError, SessionState},
     lanes::{Lane, Lanes, Pool},
     query::ResultLimits,
@@ -75,11 +76,9 @@ pub struct Arranged {
 impl Collector {
     /// A collector that reaches servers by way of `driver`, with at most `max_connects` connects under way.
     pub fn new(driver: Arc<dyn Driver>, max_connects: usize, snapshot: Arc<Snapshot>) -> Self {
-        let connects_limit = max_connects.clamp(1, Semaphore::MAX_PERMITS);
         let pool = Pool {
             driver,
-            connects: Arc::new(Semaphore::new(connects_limit)),
-            connects_limit,
+            connects: Connects::new(max_connects),
             kills: Semaphore::new(MAX_KILLS),
             kill_connects: Arc::new(Semaphore::new(MAX_KILLS)),
             reads: Arc::new(Semaphore::new(MAX_READS)),
@@ -124,12 +123,17 @@ impl Collector {
 
     /// Connects under way.
     pub fn connects_in_flight(&self) -> usize {
-        self.pool.connects_limit - self.pool.connects.available_permits()
+        self.pool.connects.in_flight()
     }
 
     /// How many may be.
     pub fn connects_limit(&self) -> usize {
-        self.pool.connects_limit
+        self.pool.connects.limit()
+    }
+
+    /// How many of them may be to targets that are not known to answer: the rest is kept for the others.
+    pub fn connects_for_tries(&self) -> usize {
+        self.pool.connects.open_to_all()
     }
 
     /// Takes leave of all servers and waits for the KILLs under way: at most `grace`. Returns whether all of it
@@ -177,8 +181,39 @@ pub struct Report {
     pub outcome: Result<Option<Success>, Failure>,
     /// From the lane to the published result.
     pub duration: Duration,
+    /// How long it then waited for its turn to connect; no part of the duration, and of no timeout.
+    pub waited: Duration,
     /// Whether the target's state (up, and why not) changed by it.
     pub target_changed: bool,
+}
+
+/// Why a run asked nothing. It says nothing about the target, and counts as a missed tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStarted {
+    /// It needed a connection, and too many others were being opened.
+    NoPermit,
+    /// It waited for another's connect to the same target, which failed.
+    TargetDown,
+}
+
+/// What ended a run without rows.
+#[derive(Debug)]
+enum Stopped {
+    NotStarted(NotStarted),
+    Failed(Failure),
+}
+
+impl From<QueryError> for Stopped {
+    fn from(error: QueryError) -> Self {
+        Self::Failed(error.failure)
+    }
+}
+
+/// The time of a run.
+#[derive(Debug)]
+struct Times {
+    begun: Instant,
+    waited: Duration,
 }
 
 /// What a successful run has to say.
@@ -234,13 +269,15 @@ impl Item {
     }
 
     /// One run. `permit` is the target's lane; it is given back when the run ends, or when the server has surely
-    /// ended what the run left behind. The run ends by itself: at its timeout and a short grace at the latest.
-    pub async fn run(&self, permit: OwnedSemaphorePermit) -> Report {
-        let begun = Instant::now();
-        let outcome = match self.ask(begun, permit).await {
+    /// ended what the run left behind. Until `start_by` it may wait for its turn to connect; then it ends by itself: at
+    /// its timeout and a short grace at the latest.
+    pub async fn run(&self, permit: OwnedSemaphorePermit, start_by: Instant) -> Result<Report, NotStarted> {
+        let mut times = Times { begun: Instant::now(), waited: Duration::ZERO };
+        let outcome = match self.ask(&mut times, start_by, permit).await {
             Ok(Some(rows)) => self.publish(&rows).map(Some),
             Ok(None) => Ok(None),
-            Err(failure) => Err(failure),
+            Err(Stopped::Failed(failure)) => Err(failure),
+            Err(Stopped::NotStarted(why)) => return Err(why),
         };
         let target_changed = match &outcome {
             Ok(Some(_)) => self.lanes.stats.succeeded(),
@@ -250,7 +287,7 @@ impl Item {
             }
             Err(failure) => self.failed(failure),
         };
-        Report { outcome, duration: begun.elapsed(), target_changed }
+        Ok(Report { outcome, duration: times.begun.elapsed(), waited: times.waited, target_changed })
     }
 
     /// The target was down at the item's tick. Nothing more can be learned about it now, so nobody need wait for it
@@ -287,7 +324,13 @@ impl Item {
 
     /// Sends the statement and collects its answer; None if the query has none for this server. A reused connection
     /// that turns out to be closed is no failure of the target: the statement goes out once more, on a fresh one.
-    async fn ask(&self, begun: Instant, permit: OwnedSemaphorePermit) -> Result<Option<Rows>, Failure> {
+    async fn ask(
+        &self,
+        times: &mut Times,
+        start_by: Instant,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Option<Rows>, Stopped> {
+        let begun = times.begun;
         let mut permit = Some(permit);
         let answers = self.lanes.answers();
         if let Some(lane) = self.lanes.take_idle() {
@@ -297,13 +340,19 @@ impl Item {
                 {
                     tracing::debug!(item = %self.slot.id, %failure, "an idle connection was closed; trying a fresh one");
                 }
-                other => return other.map_err(|error| error.failure),
+                other => return Ok(other?),
             }
         }
+        let wait = Instant::now();
+        let admission = self.lanes.admission(start_by).await.map_err(Stopped::NotStarted)?;
+        times.waited = wait.elapsed();
+        times.begun += times.waited;
+        let begun = times.begun;
         // Boxed: connecting is rare, and each run is allocated as large as its largest future.
-        let lane = Box::pin(self.lanes.connect(begun + self.spec.timeout)).await?;
+        let lane = Box::pin(self.lanes.connect(admission, begun + self.spec.timeout)).await;
+        let lane = lane.map_err(Stopped::Failed)?;
         // The server has greeted us in this very run, so whatever becomes of the query, it is not down.
-        self.ask_on(lane, begun, answers, &mut permit).await.map_err(|error| error.failure)
+        Ok(self.ask_on(lane, begun, answers, &mut permit).await?)
     }
 
     /// `answers` is how often the server had answered when the run began.

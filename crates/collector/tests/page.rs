@@ -316,7 +316,8 @@ fn families(case: &Case) -> Vec<FamilyText> {
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(arranged.items[0].run(permit));
+    let start_by = Instant::now() + Duration::from_secs(5);
+    runtime.block_on(arranged.items[0].run(permit, start_by)).unwrap();
     snapshot.read(BootTime::now())
 }
 

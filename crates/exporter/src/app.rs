@@ -18,7 +18,7 @@ use crate::{
     job::Job,
     logging::Logging,
     metrics::{self, Live, Process, RunMetrics},
-    plan::{STARTUP_SPREAD, max_tries, plan},
+    plan::{STARTUP_SPREAD, plan},
     suspension::Suspension,
 };
 
@@ -73,7 +73,7 @@ impl App {
         let since_epoch = metrics::since_epoch();
         let limits = Limits {
             max_runs: config.max_runs,
-            max_tries: max_tries(config.max_connects),
+            max_tries: collector.connects_for_tries(),
             startup_spread: STARTUP_SPREAD,
         };
         // Two exporters on the same fleet should not back off in step, so the jitter's seed is the start.

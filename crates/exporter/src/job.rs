@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use fleet_collector::{Failure, Item, Reason, Report, Success};
+use fleet_collector::{Failure, Item, NotStarted, Reason, Report, Success};
 use fleet_scheduler::{BackOff, Missed, Start, Verdict};
 use prometheus_client::metrics::histogram::Histogram;
 
@@ -95,8 +95,12 @@ impl PartialEq for Job {
 impl fleet_scheduler::Job for Job {
     async fn run(&self, start: Start) -> Verdict {
         self.metrics.lateness.observe(start.lateness.as_secs_f64());
-        self.metrics.permit_wait.observe(start.waited.as_secs_f64());
-        let report = self.item.run(start.lane).await;
+        let report = match self.item.run(start.lane, start.start_by).await {
+            Ok(report) => report,
+            Err(NotStarted::NoPermit) => return Verdict::NotStarted(Missed::NoPermit),
+            Err(NotStarted::TargetDown) => return Verdict::NotStarted(Missed::TargetDown),
+        };
+        self.metrics.permit_wait.observe((start.waited + report.waited).as_secs_f64());
         // Where the query is not for the server nothing ran.
         if !matches!(report.outcome, Ok(None)) {
             self.duration.observe(report.duration.as_secs_f64());

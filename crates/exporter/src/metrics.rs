@@ -59,7 +59,7 @@ impl RunMetrics {
         );
         registry.register(
             "query_exporter_permit_wait_seconds",
-            "how long an item that was due then waited for permits",
+            "how long an item that was due then waited for permits, the turn to connect included",
             metrics.permit_wait.clone(),
         );
         registry.register("query_exporter_run_panics", "runs that panicked", metrics.panics.clone());

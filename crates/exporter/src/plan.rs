@@ -15,13 +15,6 @@ use crate::{
 /// wait for its hour.
 pub(crate) const STARTUP_SPREAD: Duration = Duration::from_mins(1);
 
-/// Tries of down targets at once: three quarters of the connects, so that hanging ones leave the rest to the others.
-/// With a sixteenth of the targets as connects and 5 s for each try, a fleet of which a third hangs is tried all through
-/// in 36 s.
-pub(crate) fn max_tries(max_connects: usize) -> usize {
-    max_connects - max_connects / 4
-}
-
 /// The items of a configuration: arranged in the collector, and as the scheduler wants them.
 pub(crate) fn plan(
     config: &Config,

@@ -226,8 +226,8 @@ impl<J: Job> ItemLoop<J> {
             return Outcome::Missed(reason);
         };
         let due = self.timeline.instant(due);
-        let lateness = woke.saturating_duration_since(due);
-        self.start(Start { due, lateness, waited: woke.elapsed(), lane }, guard).await
+        let (lateness, waited) = (woke.saturating_duration_since(due), woke.elapsed());
+        self.start(Start { due, lateness, waited, start_by, lane }, guard).await
     }
 
     async fn start(&self, start: Start, guard: Option<TryGuard>) -> Outcome {
@@ -239,6 +239,10 @@ impl<J: Job> ItemLoop<J> {
             Ok(Verdict::Failed) => {
                 self.gate.answered(guard);
                 return Outcome::Failed;
+            }
+            Ok(Verdict::NotStarted(reason)) => {
+                // A try that found no room is no news either: the target is down as before.
+                return Outcome::Missed(if guard.is_some() { Missed::TargetDown } else { reason });
             }
             Ok(Verdict::Down(back_off)) => {
                 self.gate.unanswered(back_off, guard, self.rank, Instant::now());

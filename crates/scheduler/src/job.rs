@@ -26,6 +26,8 @@ pub struct Start {
     pub lateness: Duration,
     /// How long it then waited for permits.
     pub waited: Duration,
+    /// Until when it may wait for more of our own, such as the turn to connect; the timeout counts from then on.
+    pub start_by: Instant,
     /// The target's lane. The run may keep it beyond its end, while the server still works for it.
     pub lane: OwnedSemaphorePermit,
 }
@@ -38,6 +40,8 @@ pub enum Verdict {
     /// The server answered, but there is no result, and soon there may be: the item runs again before its next tick
     /// if it has time for that.
     Failed,
+    /// The run asked nothing, for a reason of our own: the tick is missed, and nothing is known about the target.
+    NotStarted(Missed),
     /// It did not, or it refused the login. The next try comes after a back-off.
     Down(BackOff),
 }

@@ -71,6 +71,11 @@ impl World {
     }
 
     fn start(&self, item: usize) -> impl Future<Output = Report> + Send + 'static {
+        let run = self.try_to_start(item);
+        async move { run.await.unwrap() }
+    }
+
+    fn try_to_start(&self, item: usize) -> impl Future<Output = Result<Report, NotStarted>> + Send + 'static {
         let item = Arc::clone(&self.arranged.items[item]);
         // Other targets than the first have lanes of their own, which no test counts.
         let lanes = if *item.target().name == *self.arranged.items[0].target().name {
@@ -79,7 +84,8 @@ impl World {
             Arc::new(Semaphore::new(1))
         };
         let permit = lanes.try_acquire_owned().unwrap();
-        async move { item.run(permit).await }
+        let start_by = Instant::now() + item.spec.timeout;
+        async move { item.run(permit, start_by).await }
     }
 
     /// One run of the first item, from beginning to end, into the log.
@@ -470,7 +476,7 @@ async fn a_connection_that_is_just_being_closed_counts_until_it_is_gone() {
         0.000 => 1 series; up, changed
         3600.000 1 says goodbye
         3600.500 connect 2
-        3600.500 2: SET STATEMENT max_statement_time=4.500 FOR select 1
+        3600.500 2: SET STATEMENT max_statement_time=5.000 FOR select 1
         3600.500 => 1 series; up
     "#]]);
 }
@@ -523,7 +529,7 @@ async fn a_kill_does_not_wait_for_the_connects_of_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connects_over_the_fleet_are_bounded_and_who_only_waited_for_others_stays_up() {
+async fn connects_over_the_fleet_are_bounded_and_who_only_waited_for_others_has_not_failed() {
     let slow = Connect { after: 60 * SECOND, ..session([]) };
     let script = vec![session([Act::now(Then::Row), Act::now(closed())]), slow];
     let patient = ItemSpec { timeout: 20 * SECOND, ..on(target("db2")) };
@@ -531,8 +537,9 @@ async fn connects_over_the_fleet_are_bounded_and_who_only_waited_for_others_stay
     world.run().await;
     // The idle connection turns out to be closed, and a new one has to wait behind the other target's.
     let (second, ()) = tokio::join!(world.start(1), async {
-        world.run().await;
+        assert_eq!(world.try_to_start(0).await.unwrap_err(), NotStarted::NoPermit);
         assert_eq!((world.collector.connects_in_flight(), world.collector.connects_limit()), (1, 1));
+        assert!(world.arranged.targets[0].is_up());
     });
     assert_eq!(second.outcome.unwrap_err().reason, Reason::ConnectTimeout);
     assert_eq!(world.collector.connects_in_flight(), 0);
@@ -544,11 +551,35 @@ async fn connects_over_the_fleet_are_bounded_and_who_only_waited_for_others_stay
         0.000 connect 2
         0.000 1: SET STATEMENT max_statement_time=5.000 FOR select 1
         0.000 1 is dropped
-        5.000 => connect_timeout: no connection to db1:3306 in time: too many connects are under way; up
         20.000 connect 3
         20.000 3: SET STATEMENT max_statement_time=5.000 FOR select 1
         20.000 => 1 series; up
     "#]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeout_counts_from_the_turn_to_connect() {
+    let slow = Connect { after: 4 * SECOND, ..session([]) };
+    let answer = session([Act::after(4 * SECOND, Then::Row)]);
+    let world = World::with_connects(1, vec![spec(), on(target("db2"))], vec![slow, answer]);
+    let (_, second) = tokio::join!(world.start(0), world.start(1));
+    assert!(second.outcome.is_ok(), "8 s after it began to wait, 4 s after its turn: {:?}", second.outcome);
+    assert_eq!((second.waited, second.duration), (4 * SECOND, 4 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_not_up_gets_one_connect_at_a_time_and_who_waited_for_one_that_failed_has_not() {
+    let hangs = Connect { after: 60 * SECOND, ..session([]) };
+    let world = World::of(vec![spec()], vec![hangs, session([]), session([])]);
+    let (first, second) = tokio::join!(world.start(0), async {
+        sleep(SECOND).await;
+        world.try_to_start(0).await
+    });
+    assert_eq!(first.outcome.unwrap_err().reason, Reason::ConnectTimeout);
+    assert_eq!(second.unwrap_err(), NotStarted::TargetDown);
+    assert_eq!((world.free_lanes(), world.collector.connects_in_flight()), (2, 0));
+    let (first, second) = tokio::join!(world.start(0), world.start(0));
+    assert!(first.outcome.is_ok() && second.outcome.is_ok(), "where it answers, the second is next");
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,7 +130,8 @@ async fn the_slots_hold_whatever_happens_and_whenever_a_run_is_dropped() {
             let patience = SECOND * (n * 7 % 40) / 10;
             runs.spawn(async move {
                 let permit = lanes.acquire_owned().await.unwrap();
-                let _ = timeout(patience, item.run(permit)).await;
+                let start_by = Instant::now() + patience;
+                let _ = timeout(patience, item.run(permit, start_by)).await;
             });
             sleep(SECOND / 9).await;
             world.arranged.sweep(world.collector.snapshot());
