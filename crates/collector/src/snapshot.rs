@@ -3,6 +3,8 @@
 //! Publishing swaps one pointer of one item; reading clones one pointer for each. Neither ever waits for the
 //! other, and no lock is held while a whole fleet is read.
 
+mod reading;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
@@ -22,6 +24,8 @@ use crate::{
     mapping::{DROPPED, Mapped, Plan},
     rollup::{Lines, wall_ms},
 };
+
+pub use reading::{Piece, Reading};
 
 /// An item: one query on one target. Ordered by query first, so that a family's samples lie together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,7 +84,7 @@ struct FamilyPlace {
     family: Arc<Family>,
     /// What feeds it, in the order of the items.
     sources: Vec<Source>,
-    /// Whether more than one query feeds it, so that equal series are possible.
+    /// Whether more than one query feeds it on some target, so that equal series are possible.
     shared: bool,
 }
 
@@ -89,6 +93,8 @@ struct FamilyPlace {
 struct Totals {
     series: AtomicI64,
     bytes: AtomicI64,
+    /// The id of the next fragment that is published.
+    next_id: AtomicU64,
 }
 
 /// One item's place in the snapshot.
@@ -112,6 +118,8 @@ pub struct Slot {
 #[derive(Debug)]
 struct Published {
     expires: BootTime,
+    /// The id of its first fragment; the others' follow.
+    first_id: u64,
     fragments: Vec<Bytes>,
     series: i64,
     bytes: i64,
@@ -202,19 +210,6 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Everything that is within its age limit at `now`, family by family in the order of their names. Of equal
-    /// series the first is kept, by query name, then target name, then row.
-    pub fn read(&self, now: BootTime) -> Vec<FamilyText> {
-        let layout = self.layout.load();
-        let text = |place: &FamilyPlace| {
-            let lines = place.sources.iter().filter_map(|(slot, fragment)| slot.fragment(*fragment, now));
-            let lines: Vec<_> = lines.collect();
-            let lines = if place.shared { without_repeats(&lines) } else { lines };
-            FamilyText { family: Arc::clone(&place.family), lines }
-        };
-        layout.families.iter().map(text).collect()
-    }
-
     /// Lets go of what is beyond its age limit. A reader does not see it anyway; this frees it and counts it out.
     pub fn sweep(&self, now: BootTime) {
         for slot in self.layout.load().slots.values() {
@@ -298,6 +293,7 @@ impl Snapshot {
 /// The families in the order of their names, each with its sources in the order of the items.
 fn families(slots: &BTreeMap<ItemId, Arc<Slot>>) -> Vec<FamilyPlace> {
     let mut families: BTreeMap<&str, FamilyPlace> = BTreeMap::new();
+    let mut targets: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
     for slot in slots.values() {
         for (fragment, metric) in slot.plan.family_metrics().enumerate() {
             let family = &slot.query.metrics[metric].family;
@@ -306,7 +302,8 @@ fn families(slots: &BTreeMap<ItemId, Arc<Slot>>) -> Vec<FamilyPlace> {
                 sources: Vec::new(),
                 shared: false,
             });
-            place.shared |= place.sources.first().is_some_and(|(first, _)| first.id.query != slot.id.query);
+            // The label of the target makes series of different targets different.
+            place.shared |= !targets.entry(&family.name).or_default().insert(&*slot.id.target);
             place.sources.push((Arc::clone(slot), fragment));
         }
     }
@@ -354,25 +351,6 @@ fn count_hidden(sources: &[Source], slot: &Arc<Slot>, before: Option<&Published>
     }
 }
 
-/// The pieces without the lines whose series stood in an earlier piece; a piece without any goes through untouched.
-fn without_repeats(pieces: &[Bytes]) -> Vec<Bytes> {
-    let mut seen = HashSet::new();
-    let mut kept = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let fresh: Vec<_> =
-            lines(piece).map(|(line, series)| (line, seen.insert(identity(series)))).collect();
-        if fresh.iter().all(|(_, fresh)| *fresh) {
-            kept.push(piece.clone());
-        } else {
-            let rest: Vec<u8> =
-                fresh.iter().filter(|(_, fresh)| *fresh).flat_map(|(line, _)| line.iter().copied()).collect();
-            kept.push(Bytes::from(rest));
-        }
-    }
-    kept.retain(|piece| !piece.is_empty());
-    kept
-}
-
 /// Each line and the name and labels in it. A label value may hold spaces but no line end, a number neither.
 fn lines(piece: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     piece.split_inclusive(|b| *b == b'\n').map(|line| {
@@ -401,6 +379,7 @@ impl Slot {
         self.absent.store(false, Relaxed);
         let published = Published {
             expires: now.plus(expire_after),
+            first_id: self.totals.next_id.fetch_add(mapped.fragments.len() as u64, Relaxed),
             series: i64::try_from(mapped.series).unwrap_or(i64::MAX),
             bytes: mapped.bytes(),
             fragments: mapped.fragments,

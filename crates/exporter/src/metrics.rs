@@ -267,8 +267,8 @@ mod tests {
             log_dropped: writer.error_counter(),
         }));
         registry.register_collector(Box::new(Process));
-        names
-            .extend(fleet_http::registry::families(&registry).unwrap().into_iter().map(|family| family.name));
+        let own = fleet_http::registry::families(&registry).unwrap();
+        names.extend(own.into_iter().map(|family| family.header.name));
         names
     }
 

@@ -1,132 +1,186 @@
-//! The text of `/metrics`: joins families from all sources into one valid page, in the classic format 0.0.4.
+//! The text of `/metrics`: joins families from all sources into one valid page, in any of its formats.
+//!
+//! Sample lines are the same bytes in all formats. What differs is what a family is called in its header, the words
+//! for its type, and the end of the page.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
-use fleet_collector::{FamilyText, Kind};
+use bytes::Bytes;
+use fleet_collector::{
+    Family, FamilyText, Kind,
+    snapshot::{Piece, Reading},
+};
 
-/// The content type of the page.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+use crate::negotiate::Format;
 
-/// Pieces below this size are copied together; a larger one becomes a chunk of its own, shared with the snapshot.
-const COPY_BELOW: usize = 16 << 10;
-
-/// The size of the chunks that small pieces are copied into. Sending a page in pieces of 2 KB costs half as much
-/// again as sending it in these.
-const CHUNK: usize = 64 << 10;
-
-/// One page.
-#[derive(Debug, Default)]
-pub struct Exposition {
-    /// The text, to be sent in this order.
-    pub chunks: Vec<Bytes>,
-    /// The names of families that were left out because an earlier one has the name. A page on which a family
-    /// comes twice is invalid as a whole.
-    pub repeated: Vec<String>,
+/// Where the text goes. What is done with it depends on how long it lives.
+pub(crate) trait Output {
+    /// Text that may differ at the next scrape.
+    fn text(&mut self, text: Bytes);
+    /// Text that says what it is.
+    fn piece(&mut self, piece: &Piece<'_>);
 }
 
-/// A family whose text is finished, header included.
+/// A family of the exporter's own, with its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnFamily {
-    /// The name as HELP and TYPE say it.
-    pub name: String,
-    /// The header and at least one sample line.
+    /// What it is.
+    pub header: Header,
+    /// At least one sample line.
     pub text: String,
 }
 
-/// The page with the exporter's own families first, then the others as they come, without those that have no
-/// sample. Where two have the same name the first is kept, so no query can take the name of a family of ours.
-pub fn page(own: Vec<OwnFamily>, others: impl IntoIterator<Item = FamilyText>) -> Exposition {
-    let mut writer = Writer::default();
-    let mut names = HashSet::new();
+/// What stands above the lines of a family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The name in the classic format: that of the samples, but for the parts of a histogram.
+    pub name: String,
+    /// For people; not escaped.
+    pub help: String,
+    /// What its values are.
+    pub kind: Type,
+}
+
+/// What a family's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// Goes up and down.
+    Gauge,
+    /// Goes up.
+    Counter,
+    /// Counts by size.
+    Histogram,
+    /// 1, with facts in its labels.
+    Info,
+    /// Not known.
+    Unknown,
+}
+
+impl Type {
+    fn word(self, format: Format) -> &'static str {
+        match (self, format.is_open_metrics()) {
+            (Self::Gauge, _) | (Self::Info, false) => "gauge",
+            (Self::Counter, _) => "counter",
+            (Self::Histogram, _) => "histogram",
+            (Self::Info, true) => "info",
+            (Self::Unknown, false) => "untyped",
+            (Self::Unknown, true) => "unknown",
+        }
+    }
+
+    /// What `OpenMetrics` adds to a family's name for its samples.
+    fn suffix(self) -> Option<&'static str> {
+        match self {
+            Self::Counter => Some("_total"),
+            Self::Info => Some("_info"),
+            Self::Gauge | Self::Histogram | Self::Unknown => None,
+        }
+    }
+}
+
+impl Header {
+    fn of(family: &Family) -> Self {
+        let kind = match family.kind {
+            Kind::Gauge => Type::Gauge,
+            Kind::Counter => Type::Counter,
+        };
+        Self { name: family.name.clone(), help: family.help.clone(), kind }
+    }
+
+    /// HELP and TYPE. `taken` says whether another family of the page has a name.
+    ///
+    /// In `OpenMetrics` a counter is called like its samples without `_total`. Where they do not end like that, or
+    /// another family is called so, its type is unknown: the samples have the same names in all formats.
+    fn text(&self, format: Format, taken: impl Fn(&str) -> bool) -> String {
+        let (mut name, mut kind) = (self.name.as_str(), self.kind);
+        if format.is_open_metrics()
+            && let Some(suffix) = kind.suffix()
+        {
+            match name.strip_suffix(suffix).filter(|name| !name.is_empty() && !taken(name)) {
+                Some(short) => name = short,
+                None => kind = Type::Unknown,
+            }
+        }
+        let (help, word) = (escape_help(&self.help, format), kind.word(format));
+        format!("# HELP {name} {help}\n# TYPE {name} {word}\n")
+    }
+}
+
+fn escape_help(help: &str, format: Format) -> Cow<'_, str> {
+    if !help.contains(['\\', '\n', '"']) {
+        return Cow::Borrowed(help);
+    }
+    let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+    Cow::Owned(if format.is_open_metrics() { help.replace('"', "\\\"") } else { help })
+}
+
+/// What a page is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    /// The exporter's families of the process.
+    pub(crate) own: Vec<OwnFamily>,
+    /// Its families about targets, groups and queries.
+    pub(crate) rollups: Vec<FamilyText>,
+    /// The results.
+    pub(crate) results: Option<Reading>,
+}
+
+/// Writes a page: the exporter's own families first, then the results, without families that have no sample. Gives
+/// the names of families that were left out because an earlier one has the name: a page on which a family comes
+/// twice is invalid as a whole. So no query can take the name of a family of ours.
+pub(crate) fn write(format: Format, parts: Parts, output: &mut impl Output) -> Vec<String> {
+    let Parts { own, rollups, results } = parts;
     let mut repeated = Vec::new();
-    for family in own {
-        if names.insert(family.name.clone()) {
-            writer.push(Bytes::from(family.text));
+    let mut ours: HashSet<String> = HashSet::new();
+    let mut families = Vec::with_capacity(own.len() + rollups.len());
+    let own = own.into_iter().map(|family| (family.header, vec![Bytes::from(family.text)]));
+    let rollups = rollups.into_iter().map(|family| (Header::of(&family.family), family.lines));
+    for (header, lines) in own.chain(rollups).filter(|(_, lines)| !lines.is_empty()) {
+        if ours.insert(header.name.clone()) {
+            families.push((header, lines));
         } else {
-            repeated.push(family.name);
+            repeated.push(header.name);
         }
     }
-    for FamilyText { family, lines } in others {
-        if lines.is_empty() {
-            continue;
-        }
-        if names.contains(&family.name) {
-            repeated.push(family.name.clone());
-            continue;
-        }
-        writer.copy(header(&family.name, &escape_help(&family.help), kind(family.kind)).as_bytes());
-        for piece in lines {
-            writer.push(piece);
-        }
-        names.insert(family.name.clone());
-    }
-    Exposition { chunks: writer.finish(), repeated }
-}
-
-/// HELP and TYPE of one family. `help` is escaped already.
-pub(crate) fn header(name: &str, help: &str, kind: &str) -> String {
-    format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Gauge => "gauge",
-        Kind::Counter => "counter",
-    }
-}
-
-fn escape_help(help: &str) -> String {
-    help.replace('\\', "\\\\").replace('\n', "\\n")
-}
-
-/// Collects small pieces in `open` and closes it when it is full or a large piece follows.
-#[derive(Default)]
-struct Writer {
-    closed: Vec<Bytes>,
-    open: BytesMut,
-}
-
-impl Writer {
-    fn push(&mut self, piece: Bytes) {
-        if piece.len() < COPY_BELOW {
-            self.copy(&piece);
-        } else {
-            self.close();
-            self.closed.push(piece);
+    let taken =
+        |name: &str| ours.contains(name) || results.as_ref().is_some_and(|results| results.has_family(name));
+    for (header, lines) in families {
+        output.text(header.text(format, taken).into());
+        for lines in lines {
+            output.text(lines);
         }
     }
-
-    fn copy(&mut self, piece: &[u8]) {
-        if self.open.len() + piece.len() > CHUNK {
-            self.close();
+    let mut present: Option<(Arc<Family>, bool)> = None;
+    let show = |family: &Arc<Family>, piece: Piece<'_>| {
+        let known = present.as_ref().filter(|(known, _)| Arc::ptr_eq(known, family));
+        let shown = known.map_or_else(|| !ours.contains(&family.name), |(_, shown)| *shown);
+        if known.is_none() {
+            if shown {
+                output.text(Header::of(family).text(format, taken).into());
+            } else {
+                repeated.push(family.name.clone());
+            }
+            present = Some((Arc::clone(family), shown));
         }
-        if self.open.is_empty() {
-            self.open.reserve(CHUNK);
+        if shown {
+            output.piece(&piece);
         }
-        self.open.extend_from_slice(piece);
+    };
+    if let Some(results) = &results {
+        results.walk(show);
     }
-
-    fn close(&mut self) {
-        if !self.open.is_empty() {
-            self.closed.push(std::mem::take(&mut self.open).freeze());
-        }
+    if format.is_open_metrics() {
+        output.text(Bytes::from_static(b"# EOF\n"));
     }
-
-    fn finish(mut self) -> Vec<Bytes> {
-        self.close();
-        self.closed
-    }
+    repeated
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use expect_test::{Expect, expect};
-    use fleet_collector::Family;
 
     use super::*;
+    use crate::plain::Plain;
 
     fn family(name: &str, help: &str, kind: Kind, lines: &[&str]) -> FamilyText {
         FamilyText {
@@ -135,16 +189,26 @@ mod tests {
         }
     }
 
-    fn own(name: &str, text: &str) -> OwnFamily {
-        OwnFamily { name: name.into(), text: text.into() }
+    fn own(name: &str, kind: Type, text: &str) -> OwnFamily {
+        OwnFamily { header: Header { name: name.into(), help: "Ours.".into(), kind }, text: text.into() }
+    }
+
+    fn page(format: Format, parts: Parts) -> String {
+        let mut plain = Plain::default();
+        let repeated = write(format, parts, &mut plain);
+        let mut text = String::from_utf8(plain.finish().concat()).unwrap();
+        text.extend(repeated.iter().map(|name| format!("(repeated: {name})\n")));
+        text
     }
 
     #[track_caller]
-    fn check(own: Vec<OwnFamily>, others: Vec<FamilyText>, expected: &Expect) {
-        let Exposition { chunks, repeated } = page(own, others);
-        let mut text = String::from_utf8(chunks.concat()).unwrap();
-        text.extend(repeated.iter().map(|name| format!("(repeated: {name})\n")));
-        expected.assert_eq(&text);
+    fn check(own: Vec<OwnFamily>, rollups: Vec<FamilyText>, expected: &Expect) {
+        expected.assert_eq(&page(Format::Classic, Parts { own, rollups, results: None }));
+    }
+
+    #[track_caller]
+    fn check_open_metrics(own: Vec<OwnFamily>, rollups: Vec<FamilyText>, expected: &Expect) {
+        expected.assert_eq(&page(Format::OpenMetrics, Parts { own, rollups, results: None }));
     }
 
     #[test]
@@ -175,21 +239,124 @@ mod tests {
 
     #[test]
     fn help_stays_on_one_line() {
+        let families = || vec![family("a", "C:\\new \"quoted\"\nsecond line, é", Kind::Gauge, &["a 1\n"])];
         check(
             vec![],
-            vec![family("a", "C:\\new \"quoted\"\nsecond line, é", Kind::Gauge, &["a 1\n"])],
+            families(),
             &expect![[r#"
                 # HELP a C:\\new "quoted"\nsecond line, é
                 # TYPE a gauge
                 a 1
             "#]],
         );
+        check_open_metrics(
+            vec![],
+            families(),
+            &expect![[r#"
+                # HELP a C:\\new \"quoted\"\nsecond line, é
+                # TYPE a gauge
+                a 1
+                # EOF
+            "#]],
+        );
+    }
+
+    #[test]
+    fn each_type_has_its_word_and_the_samples_the_same_names_in_both_formats() {
+        let own = || {
+            vec![
+                own("h", Type::Histogram, "h_sum 1\nh_count 1\nh_bucket{le=\"+Inf\"} 1\n"),
+                own("build_info", Type::Info, "build_info{v=\"1\"} 1\n"),
+                own("info", Type::Info, "info 1\n"),
+                own("u", Type::Unknown, "u 1\n"),
+            ]
+        };
+        let others = || {
+            vec![
+                family("hits", "A counter by another name.", Kind::Counter, &["hits 1\n"]),
+                family("runs_total", "Runs.", Kind::Counter, &["runs_total 1\n"]),
+                family("_total", "A suffix without a name.", Kind::Counter, &["_total 1\n"]),
+                family("a_total", "Its short name is taken.", Kind::Counter, &["a_total 1\n"]),
+                family("a", "It takes it.", Kind::Gauge, &["a 1\n"]),
+            ]
+        };
+        check(
+            own(),
+            others(),
+            &expect![[r##"
+                # HELP h Ours.
+                # TYPE h histogram
+                h_sum 1
+                h_count 1
+                h_bucket{le="+Inf"} 1
+                # HELP build_info Ours.
+                # TYPE build_info gauge
+                build_info{v="1"} 1
+                # HELP info Ours.
+                # TYPE info gauge
+                info 1
+                # HELP u Ours.
+                # TYPE u untyped
+                u 1
+                # HELP hits A counter by another name.
+                # TYPE hits counter
+                hits 1
+                # HELP runs_total Runs.
+                # TYPE runs_total counter
+                runs_total 1
+                # HELP _total A suffix without a name.
+                # TYPE _total counter
+                _total 1
+                # HELP a_total Its short name is taken.
+                # TYPE a_total counter
+                a_total 1
+                # HELP a It takes it.
+                # TYPE a gauge
+                a 1
+            "##]],
+        );
+        check_open_metrics(
+            own(),
+            others(),
+            &expect![[r##"
+                # HELP h Ours.
+                # TYPE h histogram
+                h_sum 1
+                h_count 1
+                h_bucket{le="+Inf"} 1
+                # HELP build Ours.
+                # TYPE build info
+                build_info{v="1"} 1
+                # HELP info Ours.
+                # TYPE info unknown
+                info 1
+                # HELP u Ours.
+                # TYPE u unknown
+                u 1
+                # HELP hits A counter by another name.
+                # TYPE hits unknown
+                hits 1
+                # HELP runs Runs.
+                # TYPE runs counter
+                runs_total 1
+                # HELP _total A suffix without a name.
+                # TYPE _total unknown
+                _total 1
+                # HELP a_total Its short name is taken.
+                # TYPE a_total unknown
+                a_total 1
+                # HELP a It takes it.
+                # TYPE a gauge
+                a 1
+                # EOF
+            "##]],
+        );
     }
 
     #[test]
     fn of_families_with_one_name_the_first_is_kept() {
         check(
-            vec![own("up", "# HELP up Ours.\n# TYPE up gauge\nup 1\n")],
+            vec![own("up", Type::Gauge, "up 1\n")],
             vec![
                 family("up", "Theirs.", Kind::Gauge, &["up 2\n"]),
                 family("a", "Empty, so it takes no name.", Kind::Gauge, &[]),
@@ -210,18 +377,9 @@ mod tests {
     }
 
     #[test]
-    fn small_pieces_are_copied_together_and_large_ones_are_shared() {
-        let small = Bytes::from(vec![b's'; 1000]);
-        let large = Bytes::from(vec![b'l'; COPY_BELOW]);
-        let mut lines = vec![small.clone(); 100];
-        lines.push(large.clone());
-        lines.push(small);
-        let family = Arc::new(Family { name: "a".into(), help: String::new(), kind: Kind::Gauge });
-        let chunks = page(vec![], [FamilyText { family, lines }]).chunks;
-
-        let sizes: Vec<_> = chunks.iter().map(Bytes::len).collect();
-        let header = "# HELP a \n# TYPE a gauge\n".len();
-        assert_eq!(sizes, [65_000 + header, 35_000, COPY_BELOW, 1000]);
-        assert_eq!(chunks[2].as_ptr(), large.as_ptr());
+    fn an_empty_page_in_openmetrics_has_its_end() {
+        assert_eq!(page(Format::OpenMetrics, Parts::default()), "# EOF\n");
+        assert_eq!(page(Format::OldOpenMetrics, Parts::default()), "# EOF\n");
+        assert_eq!(page(Format::Classic, Parts::default()), "");
     }
 }

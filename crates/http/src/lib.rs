@@ -9,6 +9,8 @@
 
 pub mod body;
 pub mod exposition;
+pub mod negotiate;
+mod plain;
 pub mod registry;
 pub mod routes;
 pub mod server;

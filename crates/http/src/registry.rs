@@ -1,13 +1,13 @@
-//! The exporter's own metrics: rewrites the OpenMetrics text of prometheus-client into the classic format.
+//! The exporter's own metrics: takes the `OpenMetrics` text of prometheus-client apart into families.
 //!
-//! The two differ in headers only: what a family is called there, the words for its type, the escaping of HELP.
-//! Exemplars would have no place in the classic format; none of our metrics has them.
+//! Its headers are written anew, for whichever format is asked for. Exemplars would have no place in the classic
+//! format; none of our metrics has them.
 
 use std::fmt;
 
 use prometheus_client::{encoding::text::encode_registry, registry::Registry};
 
-use crate::exposition::{OwnFamily, header};
+use crate::exposition::{Header, OwnFamily, Type};
 
 /// The families of the registry that have a sample, in its order.
 ///
@@ -16,11 +16,11 @@ use crate::exposition::{OwnFamily, header};
 pub fn families(registry: &Registry) -> Result<Vec<OwnFamily>, fmt::Error> {
     let mut text = String::new();
     encode_registry(&mut text, registry)?;
-    Ok(classic(&text))
+    Ok(read(&text))
 }
 
-/// The families in an OpenMetrics text without `# EOF`.
-pub fn classic(open_metrics: &str) -> Vec<OwnFamily> {
+/// The families in an `OpenMetrics` text.
+fn read(open_metrics: &str) -> Vec<OwnFamily> {
     let mut families: Vec<OwnFamily> = Vec::new();
     let mut help = "";
     // A header waits here until its family shows a first sample.
@@ -29,10 +29,9 @@ pub fn classic(open_metrics: &str) -> Vec<OwnFamily> {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             help = rest.split_once(' ').map_or("", |(_name, help)| help);
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = rest.rsplit_once(' ').unwrap_or((rest, "unknown"));
-            let (name, kind) = classic_type(name, kind);
-            let text = header(&name, &classic_help(help), kind);
-            waiting = Some(OwnFamily { name, text });
+            let (name, word) = rest.rsplit_once(' ').unwrap_or((rest, "unknown"));
+            let header = header(name, help, word);
+            waiting = Some(OwnFamily { header, text: String::new() });
         } else if !line.starts_with('#') {
             families.extend(waiting.take());
             if let Some(family) = families.last_mut() {
@@ -43,35 +42,35 @@ pub fn classic(open_metrics: &str) -> Vec<OwnFamily> {
     families
 }
 
-/// In the classic format a family is called like its samples, and there are fewer types.
-fn classic_type<'a>(name: &str, kind: &'a str) -> (String, &'a str) {
-    match kind {
-        "counter" => (format!("{name}_total"), kind),
-        "info" => (format!("{name}_info"), "gauge"),
-        "unknown" => (name.to_owned(), "untyped"),
-        _ => (name.to_owned(), kind),
-    }
+/// In the classic format a counter is called like its samples.
+fn header(name: &str, help: &str, word: &str) -> Header {
+    let (suffix, kind) = match word {
+        "counter" => ("_total", Type::Counter),
+        "info" => ("_info", Type::Info),
+        "gauge" => ("", Type::Gauge),
+        "histogram" => ("", Type::Histogram),
+        _ => ("", Type::Unknown),
+    };
+    Header { name: format!("{name}{suffix}"), help: unescaped(help), kind }
 }
 
-/// `\\` and `\n` mean the same in both formats; a quote is escaped in OpenMetrics only. prometheus-client writes
-/// HELP as it got it, so any other backslash is one that somebody forgot to escape.
-fn classic_help(help: &str) -> String {
-    let mut classic = String::with_capacity(help.len());
-    let mut chars = help.chars().peekable();
-    while let Some(char) = chars.next() {
-        classic.push(char);
-        if char != '\\' {
-            continue;
-        }
-        match chars.peek() {
-            Some('\\' | 'n') => classic.extend(chars.next()),
-            Some('"') => {
-                classic.pop();
-            }
-            _ => classic.push('\\'),
-        }
+/// prometheus-client writes HELP as it got it, so a backslash that begins no escape is one that somebody forgot to
+/// escape.
+fn unescaped(help: &str) -> String {
+    let mut text = String::with_capacity(help.len());
+    let mut rest = help;
+    while let Some((before, behind)) = rest.split_once('\\') {
+        text.push_str(before);
+        let (char, length) = match behind.as_bytes().first() {
+            Some(b'n') => ('\n', 1),
+            Some(b'"') => ('"', 1),
+            Some(b'\\') => ('\\', 1),
+            _ => ('\\', 0),
+        };
+        text.push(char);
+        rest = &behind[length..];
     }
-    classic
+    text + rest
 }
 
 fn push_sample(text: &mut String, line: &str) {
@@ -95,18 +94,18 @@ mod tests {
     };
 
     use super::*;
+    use crate::{
+        exposition::{self, Parts},
+        negotiate::Format,
+        plain::Plain,
+    };
 
     #[track_caller]
-    fn check(registry: &Registry, expected: &Expect) {
-        let text: String = families(registry)
-            .unwrap()
-            .into_iter()
-            .map(|OwnFamily { name, text }| {
-                assert!(text.starts_with(&format!("# HELP {name} ")), "{name}: {text}");
-                text
-            })
-            .collect();
-        expected.assert_eq(&text);
+    fn check(registry: &Registry, format: Format, expected: &Expect) {
+        let mut page = Plain::default();
+        let parts = Parts { own: families(registry).unwrap(), ..Parts::default() };
+        exposition::write(format, parts, &mut page);
+        expected.assert_eq(&String::from_utf8(page.finish().concat()).unwrap());
     }
 
     #[test]
@@ -131,6 +130,7 @@ mod tests {
         registry.register("build", "The build", Info::new([("version", "0.1.0")]));
         check(
             &registry,
+            Format::Classic,
             &expect![[r#"
                 # HELP own_runs_total Runs.
                 # TYPE own_runs_total counter
@@ -156,6 +156,26 @@ mod tests {
     }
 
     #[test]
+    fn in_openmetrics_the_text_is_what_it_was_but_for_escapes() {
+        let mut registry = Registry::default();
+        registry.register("runs", "Runs of \"queries\"", Counter::<u64>::default());
+        registry.register("build", "The build", Info::new([("version", "0.1.0")]));
+        check(
+            &registry,
+            Format::OpenMetrics,
+            &expect![[r##"
+                # HELP runs Runs of \"queries\".
+                # TYPE runs counter
+                runs_total 0
+                # HELP build The build.
+                # TYPE build info
+                build_info{version="0.1.0"} 1
+                # EOF
+            "##]],
+        );
+    }
+
+    #[test]
     fn infinities_are_written_as_prometheus_writes_them() {
         let mut registry = Registry::default();
         registry.register("a", "Up", ConstGauge::new(f64::INFINITY));
@@ -163,6 +183,7 @@ mod tests {
         registry.register("c", "Neither", ConstGauge::new(f64::NAN));
         check(
             &registry,
+            Format::Classic,
             &expect![[r#"
                 # HELP a Up.
                 # TYPE a gauge
@@ -183,6 +204,7 @@ mod tests {
         registry.register("a", r#"a \"quoted\" "bare" line\nend C:\\dir D:\dir \"#, ConstGauge::new(1_i64));
         check(
             &registry,
+            Format::Classic,
             &expect![[r#"
                 # HELP a a "quoted" "bare" line\nend C:\\dir D:\\dir \\.
                 # TYPE a gauge
@@ -192,14 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn unknown_becomes_untyped() {
-        let families = classic("# HELP a Help.\n# TYPE a unknown\n# UNIT a seconds\na 1\na{b=\"c\"} 2\n");
-        assert_eq!(
-            families,
-            [OwnFamily {
-                name: "a".into(),
-                text: "# HELP a Help.\n# TYPE a untyped\na 1\na{b=\"c\"} 2\n".into()
-            }]
-        );
+    fn what_has_another_type_is_unknown() {
+        let families =
+            read("# HELP a Help.\n# TYPE a stateset\n# UNIT a seconds\na 1\na{b=\"c\"} 2\n# EOF\n");
+        let header = Header { name: "a".into(), help: "Help.".into(), kind: Type::Unknown };
+        assert_eq!(families, [OwnFamily { header, text: "a 1\na{b=\"c\"} 2\n".into() }]);
     }
 }

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::{
     Method, Request, Response, StatusCode,
-    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY},
 };
 use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout},
 };
 
-use crate::{Page, State, exposition};
+use crate::{Page, State, negotiate};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -64,7 +64,7 @@ pub async fn respond(state: &Arc<State>, request: &Request<()>) -> Response<Page
 async fn endpoint(endpoint: Endpoint, state: &Arc<State>, request: &Request<()>) -> Response<Page> {
     match endpoint {
         Endpoint::Index => answer(StatusCode::OK, HTML, index(&state.version)),
-        Endpoint::Metrics => metrics(state, request.method() == Method::GET).await,
+        Endpoint::Metrics => metrics(state, request).await,
         Endpoint::Healthy => answer(StatusCode::OK, PLAIN, "healthy\n".to_owned()),
         Endpoint::Ready => ready(state),
     }
@@ -89,8 +89,9 @@ fn refuse_method(methods: &[Method]) -> Response<Page> {
 /// thread from its timers and from other connections. Always, so that there is one way to test; handing over
 /// costs some ten microseconds. And a panic in there costs one answer, not the connection.
 ///
-/// `observed` is false for HEAD, which is not a scrape.
-async fn metrics(state: &Arc<State>, observed: bool) -> Response<Page> {
+/// HEAD is not a scrape and is not observed.
+async fn metrics(state: &Arc<State>, request: &Request<()>) -> Response<Page> {
+    let format = negotiate::format(values(request, &ACCEPT));
     let start = Instant::now();
     let Ok(Ok(permit)) = timeout(BUILD_WAIT, state.builds.clone().acquire_owned()).await else {
         let body = "too many scrapes at once; try again in 5 s\n";
@@ -98,24 +99,29 @@ async fn metrics(state: &Arc<State>, observed: bool) -> Response<Page> {
     };
     let builder = state.clone();
     let built = spawn_blocking(move || {
-        let page = builder.build();
+        let page = builder.build(format);
         // Given back here, not by the caller, who is gone if the scraper hangs up; the work goes on all the same.
         drop(permit);
         page
     })
     .await;
     let page = match built {
-        Ok(exposition) => Page::new(exposition.chunks),
+        Ok(chunks) => Page::new(chunks),
         Err(error) => {
             tracing::error!(%error, "building the page failed");
             return answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "building the page failed\n".to_owned());
         }
     };
-    if observed {
+    if request.method() == Method::GET {
         state.metrics.scrape_duration.observe(start.elapsed().as_secs_f64());
         state.metrics.scrape_bytes.inc_by(page.remaining());
     }
-    answer(StatusCode::OK, exposition::CONTENT_TYPE, page)
+    with(answer(StatusCode::OK, format.content_type(), page), VARY, "Accept, Accept-Encoding")
+}
+
+/// The values of a header that are text, in their order.
+fn values<'a>(request: &'a Request<()>, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    request.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok())
 }
 
 fn ready(state: &State) -> Response<Page> {
@@ -131,8 +137,9 @@ fn ready(state: &State) -> Response<Page> {
 fn index(version: &str) -> String {
     let version = version.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let links = ROUTES.iter().filter_map(|route| Some((route.path.trim_start_matches('/'), route.link?)));
-    let links: String =
-        links.map(|(path, name)| format!("<li><a href=\"{path}\">{name}</a></li>\n")).collect();
+    let links = links.fold(String::new(), |links, (path, name)| {
+        links + &format!("<li><a href=\"{path}\">{name}</a></li>\n")
+    });
     format!(
         "<!DOCTYPE html>\n\
          <html lang=\"en\">\n\
@@ -244,6 +251,22 @@ mod tests {
         check("POST", "/metrics", 405, PLAIN, "use GET or HEAD\n").await;
         check("DELETE", "/", 405, PLAIN, "use GET or HEAD\n").await;
         check("OPTIONS", "/-/ready", 405, PLAIN, "use GET or HEAD\n").await;
+    }
+
+    #[tokio::test]
+    async fn the_page_comes_in_the_format_that_the_client_prefers() {
+        let state = state();
+        let check = async |accept: &str, content_type: &str, end: &str| {
+            let request = Request::builder().uri("/metrics").header(ACCEPT, accept).body(()).unwrap();
+            let mut response = respond(&state, &request).await;
+            assert_eq!(response.headers()[CONTENT_TYPE], content_type, "{accept}");
+            assert_eq!(response.headers()[VARY], "Accept, Accept-Encoding", "{accept}");
+            let body = body(response.body_mut());
+            assert!(body.ends_with(end), "{accept}: {body}");
+        };
+        let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        check("application/openmetrics-text;version=1.0.0", open_metrics, "\nup 1\n# EOF\n").await;
+        check("*/*", "text/plain; version=0.0.4; charset=utf-8", "\nup 1\n").await;
     }
 
     #[tokio::test]

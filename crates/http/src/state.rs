@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fleet_collector::{
     BootTime,
     snapshot::{FamilyText, Snapshot},
@@ -17,7 +18,9 @@ use prometheus_client::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    exposition::{self, Exposition},
+    exposition::{self, Parts},
+    negotiate::Format,
+    plain::Plain,
     registry,
 };
 
@@ -104,16 +107,16 @@ impl State {
     }
 
     /// The page as it is now. Works for some milliseconds when the fleet is large, so not on an async thread.
-    pub(crate) fn build(&self) -> Exposition {
+    pub(crate) fn build(&self, format: Format) -> Vec<Bytes> {
         let own = registry::families(&self.sources.registry).unwrap_or_else(|error| {
             tracing::error!(%error, "a collector of the exporter's own metrics failed, the page goes out without them");
             Vec::new()
         });
-        let families =
-            (self.sources.rollups)().into_iter().chain(self.sources.snapshot.read(BootTime::now()));
-        let page = exposition::page(own, families);
-        self.log_repeated(&page.repeated);
-        page
+        let rollups = (self.sources.rollups)();
+        let results = Some(self.sources.snapshot.reading(BootTime::now()));
+        let mut page = Plain::default();
+        self.log_repeated(&exposition::write(format, Parts { own, rollups, results }, &mut page));
+        page.finish()
     }
 
     fn log_repeated(&self, names: &[String]) {
