@@ -266,7 +266,10 @@ mod tests {
     fn each_kind_has_a_reason_of_its_own() {
         #[track_caller]
         fn check(kind: CellKind, cell: &[u8], expected: &str) {
-            assert_eq!(not_a_number(&Column { name: "c".to_owned(), kind }, cell), expected);
+            assert_eq!(
+                not_a_number(&Column { name: "c".to_owned(), kind, type_name: "CHAR" }, cell),
+                expected
+            );
         }
         check(CellKind::Text, b"a\"\xff", "column c holds \"a\\\"\u{fffd}\", which is not a number");
         check(CellKind::Text, b"", "column c holds \"\", which is not a number");

@@ -32,6 +32,7 @@ pub use failure::{Failure, Reason};
 pub use query::{Family, Kind, Metric, OnNull, Query, ResultLimits, ValueSource, Variant};
 pub use rollup::TargetStats;
 pub use rows::Rows;
+pub use run::trial;
 pub use run::{Arranged, Collector, Item, ItemSpec, NotStarted, Report, Success};
 pub use snapshot::{FamilyText, ItemId, Snapshot};
 pub use target::{Address, Isolation, Password, Secret, SessionSettings, Target, Tls, TlsMode};

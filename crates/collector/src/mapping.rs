@@ -288,7 +288,7 @@ fn append_value<'a>(
 
 /// The place of the column with this name: exactly, else without regard to ASCII case, since MySQL 8 and later
 /// answer `TABLE_NAME` to `table_name`.
-fn find(columns: &[Column], name: &str) -> Result<usize, Failure> {
+pub fn find(columns: &[Column], name: &str) -> Result<usize, Failure> {
     let places = |same: fn(&str, &str) -> bool| {
         let mut places = (0..columns.len()).filter(|n| same(&columns[*n].name, name));
         (places.next(), places.next())

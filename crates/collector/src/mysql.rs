@@ -7,6 +7,7 @@ mod connect;
 mod errors;
 mod introduce;
 mod settings;
+mod types;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -167,7 +168,8 @@ fn push(row: &MySqlRow, utc: bool, rows: &mut Rows) -> Result<(), Failure> {
 }
 
 fn column(column: &sqlx::mysql::MySqlColumn, utc: bool) -> Column {
-    let kind = match column.type_info().name() {
+    let type_name = types::name(column.type_info().name());
+    let kind = match type_name {
         "BIT" => CellKind::Bit,
         "DATE" | "DATETIME" | "TIMESTAMP" if utc => CellKind::Utc,
         "DATE" | "DATETIME" | "TIMESTAMP" => CellKind::Temporal,
@@ -176,7 +178,7 @@ fn column(column: &sqlx::mysql::MySqlColumn, utc: bool) -> Column {
         "BINARY" => CellKind::Padded,
         _ => CellKind::Text,
     };
-    Column { name: column.name().to_owned(), kind }
+    Column { name: column.name().to_owned(), kind, type_name }
 }
 
 fn doubtful(failure: Failure) -> QueryError {

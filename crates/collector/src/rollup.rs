@@ -68,6 +68,11 @@ impl GroupStats {
     pub fn new(name: Arc<str>) -> Self {
         Self { name, failures: Default::default(), kills: Default::default() }
     }
+
+    /// A result that a KILL had, if there was any.
+    pub(crate) fn any_kill(&self) -> Option<KillResult> {
+        KillResult::ALL.into_iter().zip(&self.kills).find(|(_, n)| n.load(Relaxed) > 0).map(|(kill, _)| kill)
+    }
 }
 
 /// The state and the counters of one target.

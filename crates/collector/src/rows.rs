@@ -28,6 +28,8 @@ pub struct Column {
     pub name: String,
     /// What its cells are.
     pub kind: CellKind,
+    /// Its type as SQL says it, such as `DECIMAL`, for a person.
+    pub type_name: &'static str,
 }
 
 /// An answer beyond its limits.
@@ -164,7 +166,9 @@ mod tests {
         let mut rows = Rows::new(limits);
         let columns = table[0].iter().enumerate();
         rows.set_columns(
-            columns.map(|(n, _)| Column { name: format!("c{n}"), kind: CellKind::Text }).collect(),
+            columns
+                .map(|(n, _)| Column { name: format!("c{n}"), kind: CellKind::Text, type_name: "CHAR" })
+                .collect(),
         );
         for row in table {
             rows.push(row.iter().map(|cell| cell.map(str::as_bytes)))?;

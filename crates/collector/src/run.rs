@@ -522,3 +522,4 @@ impl Drop for InFlight<'_> {
 mod fake;
 #[cfg(test)]
 mod tests;
+pub mod trial;

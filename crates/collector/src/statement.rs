@@ -82,6 +82,18 @@ impl Statement {
         Ok(Self { sql: sql[..end.unwrap_or(sql.len())].trim_end().to_owned(), hint })
     }
 
+    /// The statement that asks a server how it would run this one, as a table. None where there is no plan: of SHOW,
+    /// DESCRIBE, EXPLAIN and CALL.
+    pub fn explained(&self) -> Option<Self> {
+        // Where the readings differ it does not matter here: the whole is checked again under each of them.
+        let tokens = tokens(&self.sql, Reading { single: true, double: true, executable: true }).ok()?;
+        let first = tokens.iter().position(|token| token.kind != Kind::Symbol(b'('))?;
+        let has_plan =
+            matches!(word(&self.sql, &tokens, first).as_str(), "select" | "with" | "table" | "values");
+        // Servers have their own ideas of the usual format.
+        has_plan.then(|| Self::check(&format!("EXPLAIN FORMAT=TRADITIONAL {}", self.sql)).ok())?
+    }
+
     /// The text as the author wrote it, without the semicolon and what follows it: a comment there would be a second,
     /// empty statement.
     pub fn sql(&self) -> &str {
@@ -532,6 +544,22 @@ mod tests {
         assert!(Statement::check_with("call p()", Calls::Allowed).is_ok());
         for sql in ["call p(); drop table x", "drop table x", "call p() into @a"] {
             assert!(Statement::check_with(sql, Calls::Allowed).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_asked_for_of_what_has_one() {
+        for (sql, has_plan) in [
+            ("select 1", true),
+            ("/* a */ (select 1);", true),
+            ("with a as (select 1) select * from a", true),
+            ("table t", true),
+            ("show tables", false),
+            ("explain select 1", false),
+        ] {
+            let explained = Statement::check(sql).unwrap().explained();
+            let expected = format!("EXPLAIN FORMAT=TRADITIONAL {}", sql.trim_end_matches(';'));
+            assert_eq!(explained.as_ref().map(Statement::sql), has_plan.then_some(&*expected), "{sql}");
         }
     }
 

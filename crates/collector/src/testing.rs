@@ -47,13 +47,16 @@ pub(crate) fn target(name: &str) -> Target {
 /// An answer: the columns' names, of which `n:bit` is a BIT, `n:binary` a BINARY, `t:time` a TIME, `t:date` a date and `t:utc` a date of a UTC
 /// session; and for each row its cells, with `|` between them and `NULL` for what it says.
 pub(crate) fn rows(limits: ResultLimits, columns: &str, table: &[&str]) -> Rows {
-    let columns = columns.split('|').map(|column| match column.split_once(':') {
-        Some((name, "bit")) => Column { name: name.to_owned(), kind: CellKind::Bit },
-        Some((name, "utc")) => Column { name: name.to_owned(), kind: CellKind::Utc },
-        Some((name, "binary")) => Column { name: name.to_owned(), kind: CellKind::Padded },
-        Some((name, "date")) => Column { name: name.to_owned(), kind: CellKind::Temporal },
-        Some((name, "time")) => Column { name: name.to_owned(), kind: CellKind::Duration },
-        _ => Column { name: column.to_owned(), kind: CellKind::Text },
+    let columns = columns.split('|').map(|column| {
+        let (name, kind, type_name) = match column.split_once(':') {
+            Some((name, "bit")) => (name, CellKind::Bit, "BIT"),
+            Some((name, "utc")) => (name, CellKind::Utc, "DATETIME"),
+            Some((name, "binary")) => (name, CellKind::Padded, "BINARY"),
+            Some((name, "date")) => (name, CellKind::Temporal, "DATE"),
+            Some((name, "time")) => (name, CellKind::Duration, "TIME"),
+            _ => (column, CellKind::Text, "CHAR"),
+        };
+        Column { name: name.to_owned(), kind, type_name }
     });
     let mut rows = Rows::new(limits);
     rows.mark_answered();

@@ -21,6 +21,17 @@ impl When {
     }
 }
 
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.flavour, &self.version) {
+            (Some(flavour), Some(version)) => write!(f, "{} {version}", flavour.as_str()),
+            (Some(flavour), None) => f.write_str(flavour.as_str()),
+            (None, Some(version)) => version.fmt(f),
+            (None, None) => f.write_str("any server"),
+        }
+    }
+}
+
 /// Bounds that all hold, such as `>=10.5, <11`.
 ///
 /// A version is compared as far as the bound goes: 8.0.36 is `=8.0` and `<=8.0`, and is not `<8.0`.
@@ -69,6 +80,23 @@ impl VersionRange {
     pub fn contains(&self, version: &str) -> bool {
         let version = numbers(version);
         !version.is_empty() && self.0.iter().all(|bound| bound.holds(&version))
+    }
+}
+
+impl fmt::Display for VersionRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, bound) in self.0.iter().enumerate() {
+            write!(f, "{}{bound}", if n == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = SIGNS.iter().find(|(_, sign)| *sign == self.sign).map_or("", |(text, _)| text);
+        let numbers: Vec<_> = self.version.iter().map(u32::to_string).collect();
+        write!(f, "{sign}{}", numbers.join("."))
     }
 }
 
@@ -151,6 +179,18 @@ mod tests {
         check("<=8.0", &["8.0.36", "5.7.1"], &["8.1.0", "8.4.0"]);
         check(">8.0", &["8.1.0"], &["8.0.99"]);
         check("> 8.0.35", &["8.0.36-28"], &["8.0.35-28", "8.0"]);
+    }
+
+    #[test]
+    fn what_a_server_must_be_reads_as_it_was_written() {
+        let version = |text: &str| Some(text.parse().unwrap());
+        for (when, text) in [
+            (When { flavour: Some(Flavour::MariaDb), version: version(">=10.5,<11") }, "mariadb >=10.5, <11"),
+            (When { flavour: Some(Flavour::MySql), version: None }, "mysql"),
+            (When { flavour: None, version: version("=5.7") }, "=5.7"),
+        ] {
+            assert_eq!(when.to_string(), text);
+        }
     }
 
     #[test]

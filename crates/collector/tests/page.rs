@@ -269,7 +269,11 @@ impl Session for AnswerSession {
     fn query<'a>(&'a mut self, _: &'a Arc<str>, rows: &'a mut Rows) -> BoxFuture<'a, Result<(), QueryError>> {
         Box::pin(async {
             let names = self.case.kinds.iter().enumerate();
-            rows.set_columns(names.map(|(n, kind)| Column { name: format!("c{n}"), kind: *kind }).collect());
+            rows.set_columns(
+                names
+                    .map(|(n, kind)| Column { name: format!("c{n}"), kind: *kind, type_name: "CHAR" })
+                    .collect(),
+            );
             for row in &self.case.rows {
                 rows.push(row.iter().map(Option::as_deref)).unwrap();
             }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long stopping queries at their servers and taking leave of them may take at the end.
-const FAREWELL: Duration = Duration::from_millis(2500);
+pub(crate) const FAREWELL: Duration = Duration::from_millis(2500);
 
 /// How often age limits are enforced and idle connections looked at.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -201,17 +201,19 @@ fn raise_file_limit() {
 }
 
 /// The signals that end the process.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    /// From now on they no longer end it by themselves.
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// Waits for one, and gives its name.
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

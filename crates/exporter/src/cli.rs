@@ -1,8 +1,8 @@
 //! The command line: flag over environment over file.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs SQL queries on a fleet of MySQL and MariaDB servers, each on its own interval, and serves the results to
 /// Prometheus from memory.
@@ -50,6 +50,54 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Try a query once, under the limits that hold for it, and show what it would publish
+    Query(QueryArgs),
+}
+
+/// Which query to try, and where.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["name", "sql", "sql_file"])))]
+#[command(after_help = "Exit codes: 0 success, 1 it failed on a target, 2 wrong configuration or usage.")]
+pub(crate) struct QueryArgs {
+    /// A query of the configuration
+    #[arg(long, value_name = "QUERY")]
+    pub(crate) name: Option<String>,
+
+    /// A statement that is in no configuration yet
+    #[arg(long, value_name = "SQL")]
+    pub(crate) sql: Option<String>,
+
+    /// The same from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sql_file: Option<PathBuf>,
+
+    /// A target, or a pattern with * and ?; as often as needed [default: all that the query runs on]
+    #[arg(long = "target", value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
+
+    /// All targets of this group; as often as needed
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+
+    /// How long it may take, in place of what the configuration says
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Ask for the plan instead: EXPLAIN of the statement, which is not run itself
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// Rows and series to show at most
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) rows: usize,
+}
+
+/// The same bounds as in the configuration.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text)
+        .map_err(|_| "write a number and its unit, such as 5s, 500ms or 1m".to_owned())?;
+    let bounds = Duration::from_millis(100)..=Duration::from_hours(24);
+    if bounds.contains(&timeout) { Ok(timeout) } else { Err("write a time from 100ms to 24h".to_owned()) }
 }
 
 /// What to say about the configuration.
@@ -108,6 +156,23 @@ mod tests {
             Cli::try_parse_from(["x", "config", "show", "--target", "t", "--config", "f.toml"]).unwrap();
         let Some(Command::Config(ConfigCommand::Show { target, query })) = cli.command else { panic!() };
         assert_eq!((target.as_deref(), query), (Some("t"), None));
+    }
+
+    #[test]
+    fn a_trial_takes_one_query_and_any_number_of_targets() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["x", "query"], args].concat());
+        let cli = parse(&["--name", "q", "--target", "a", "--target", "b*", "--timeout", "1m"]).unwrap();
+        let Some(Command::Query(args)) = cli.command else { panic!() };
+        assert_eq!(args.targets, ["a", "b*"]);
+        assert_eq!(args.timeout, Some(Duration::from_mins(1)));
+        for wrong in [
+            &["--target", "a"][..],
+            &["--name", "q", "--sql", "select 1"],
+            &["--name", "q", "--timeout", "5"],
+            &["--name", "q", "--timeout", "1ms"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

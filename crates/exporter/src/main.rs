@@ -8,6 +8,7 @@ mod job;
 mod logging;
 mod metrics;
 mod plan;
+mod query;
 mod suspension;
 
 use std::{fmt::Display, io, process::ExitCode};
@@ -15,7 +16,7 @@ use std::{fmt::Display, io, process::ExitCode};
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Cli, Command, ConfigCommand, QueryArgs};
 use config::Loaded;
 
 /// A failure while running.
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Some(Command::Config(ConfigCommand::Show { target, query })) => {
             show(&cli, target.as_deref(), query.as_deref())
         }
+        Some(Command::Query(args)) => query(&cli, args),
         None if cli.check => check(&cli),
         None => run(&cli),
     };
@@ -76,6 +78,19 @@ fn show(cli: &Cli, target: Option<&str>, query: Option<&str>) -> Result<(), u8> 
     let page = config.show(target, query).map_err(|unknown| fail(WRONG, unknown))?;
     say(&mut io::stdout(), page.trim_end());
     Ok(())
+}
+
+fn query(cli: &Cli, args: &QueryArgs) -> Result<(), u8> {
+    let Loaded { config, warnings: _ } = load(cli)?;
+    let attempt = query::Attempt::new(&config, args).map_err(|wrong| fail(WRONG, wrong))?;
+    let runtime = runtime(config.max_connects + OTHER_BLOCKING_THREADS)?;
+    let tried = runtime.block_on(attempt.run(&config));
+    runtime.shutdown_background();
+    match tried {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(FAILED),
+        Err(error) => Err(fail(FAILED, error)),
+    }
 }
 
 fn health(cli: &Cli) -> Result<(), u8> {

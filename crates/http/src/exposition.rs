@@ -11,7 +11,7 @@ use fleet_collector::{
     snapshot::{Piece, Reading},
 };
 
-use crate::negotiate::Format;
+use crate::{negotiate::Format, plain::Plain};
 
 /// Where the text goes. What is done with it depends on how long it lives.
 pub(crate) trait Output {
@@ -125,6 +125,13 @@ pub(crate) struct Parts {
     pub(crate) results: Option<Reading>,
 }
 
+/// The text of these families alone, in the classic format, for people to read.
+pub fn classic_text(families: Vec<FamilyText>) -> String {
+    let mut plain = Plain::default();
+    write(Format::Classic, Parts { rollups: families, ..Parts::default() }, &mut plain);
+    String::from_utf8_lossy(&plain.finish().concat()).into_owned()
+}
+
 /// Writes a page: the exporter's own families first, then the results, without families that have no sample. Gives
 /// the names of families that were left out because an earlier one has the name: a page on which a family comes
 /// twice is invalid as a whole. So no query can take the name of a family of ours.
@@ -180,7 +187,6 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::plain::Plain;
 
     fn family(name: &str, help: &str, kind: Kind, lines: &[&str]) -> FamilyText {
         FamilyText {

@@ -262,7 +262,11 @@ impl FakeSession {
                     state.alive.remove(&id);
                 }
             } else if sql.contains("select") {
-                rows.set_columns(vec![Column { name: "n".to_owned(), kind: CellKind::Text }]);
+                rows.set_columns(vec![Column {
+                    name: "n".to_owned(),
+                    kind: CellKind::Text,
+                    type_name: "INT",
+                }]);
                 rows.push([Some(&b"1"[..])].into_iter()).unwrap();
             }
             rows.mark_answered();

@@ -22,6 +22,7 @@ mod report;
 mod reserved;
 mod schema;
 mod secrets;
+mod selection;
 mod session;
 mod settings;
 mod show;
@@ -44,6 +45,7 @@ use toml::Spanned;
 use access::Access;
 use field::{Entries, Field, Setting, Wrong, good, read_with, table};
 use items::{Items, Parts};
+pub(crate) use names::is_label_name;
 use raw::{RawDefaults, RawFile, RawLimits, RawServer};
 pub(crate) use report::Report;
 use report::{Findings, Place, Sources};
@@ -51,7 +53,10 @@ use report::{Findings, Place, Sources};
 pub(crate) use reserved::is_reserved;
 pub(crate) use schema::schema;
 pub(crate) use secrets::missing_secrets;
+pub(crate) use selection::{Candidate, Selection, Wanted};
 use settings::{Settings, at_most};
+pub(crate) use show::Unknown;
+pub(crate) use statements::check_sql;
 
 /// A whole configuration in which everything is right.
 #[derive(Debug)]

@@ -60,6 +60,11 @@ pub(super) fn label(name: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// Whether a column of this name can be a label, and begin the name of a family.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    label(name).is_ok()
+}
+
 /// Names seen so far, without regard to case.
 #[derive(Debug, Default)]
 pub(super) struct Seen {

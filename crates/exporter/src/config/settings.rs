@@ -119,6 +119,11 @@ impl<'a> Layers<'a> {
         ResultLimits { rows, series, label_bytes, result_bytes }
     }
 
+    /// How long a run may take.
+    pub(super) fn timeout(&self) -> Duration {
+        Chosen::new(self.first(|s| &s.timeout), TIMEOUT).map_or(TIMEOUT, |chosen| chosen.value)
+    }
+
     fn limits_chosen(&self, usual: &ResultLimits) -> [(&'static str, Option<Chosen<'a, usize>>, usize); 4] {
         let chosen = |pick: fn(&Settings) -> &Setting<usize>, usual| Chosen::new(self.first(pick), usual);
         [

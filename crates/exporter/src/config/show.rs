@@ -17,7 +17,7 @@ use super::{
 
 /// What is not there, and what was probably meant.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unknown(String);
+pub(crate) struct Unknown(pub(super) String);
 
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -195,11 +195,11 @@ impl Config {
     }
 }
 
-fn reaches(parts: &Parts, query: &CheckedQuery, member: &Member) -> bool {
+pub(super) fn reaches(parts: &Parts, query: &CheckedQuery, member: &Member) -> bool {
     parts.reach(query).any(|other| std::ptr::eq(other, member))
 }
 
-fn find<'a, T>(
+pub(super) fn find<'a, T>(
     what: &str,
     name: &str,
     all: impl Iterator<Item = (&'a str, T)> + Clone,

@@ -1,6 +1,6 @@
 //! What a query asks: `sql` or a file of it, and variants for certain servers.
 
-use std::ops::Range;
+use std::{ops::Range, path::Path};
 
 use fleet_collector::{
     query::Variant,
@@ -12,7 +12,7 @@ use super::{
     field::{At, List, Table, Wrong, good, list, read, read_with, table},
     files::read_text,
     raw::{RawStatement, RawVariant, RawWhen},
-    report::{Findings, Place, Sources},
+    report::{Findings, Place, Report, Sources},
 };
 
 /// What a query asks of whom.
@@ -124,6 +124,20 @@ fn statement(found: &mut Findings, raw: RawStatement, calls: Calls) -> Option<St
     }
 }
 
+/// Checks a statement that stands in no configuration. Its mistakes are told with `name` as that of the file.
+pub(crate) fn check_sql(name: &Path, sql: &str) -> Result<Statement, Report> {
+    let mut found = Findings::default();
+    found.sources.add(name, sql, Vec::new());
+    if sql.trim().is_empty() {
+        found.error_of_file("there is no statement").help("write a statement that reads, such as select …");
+        return Err(found.into_report());
+    }
+    Statement::check(sql).map_err(|Refusal { at, message, help }| {
+        found.error(&(at.start..at.end.min(sql.len())), message).help(help);
+        found.into_report()
+    })
+}
+
 fn from_file(found: &mut Findings, file: &At<String>, calls: Calls) -> Option<Statement> {
     let path = found.sources.path(&file.at, &file.value);
     match read_text(&path) {
@@ -171,8 +185,6 @@ pub(super) fn inside(sources: &Sources, literal: &Place, value: &str, part: &Ran
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     /// Looks for WHERE in the SQL of a literal and shows the line and carets that a message would have.

@@ -18,6 +18,7 @@ mod faults;
 mod precedence;
 mod schema;
 mod secrets;
+mod selection;
 mod shows;
 
 /// A folder of the repository.
