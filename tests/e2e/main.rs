@@ -15,6 +15,7 @@ mod hangs;
 mod logs;
 mod pages;
 mod process_count;
+mod query_command;
 mod results;
 mod rotation;
 mod secrets;

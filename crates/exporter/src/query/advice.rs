@@ -162,39 +162,39 @@ impl Case<'_> {
         .to_owned()
     }
 
-    /// What the server says is missing, as the statement that gives it.
+    /// What the server says is missing, as the statement that gives it. It names the host that we come from, which need
+    /// not be that of the account.
     fn grant(&self) -> String {
+        const HOST: &str = "HOST is that of the account, as SELECT CURRENT_USER() says";
         let message = &self.failure.message;
-        let account = between(message, "user ", " for table")
-            .or_else(|| between(message, "user ", " for column"))
-            .or_else(|| between(message, "user ", " for routine"))
-            .or_else(|| between(message, "user ", " to database"));
-        let own = || format!("'{}'@'…'", self.target.user.as_deref().unwrap_or("…"));
-        let to = account.map_or_else(own, str::to_owned);
-        if let Some(privileges) = between(message, "(at least one of) the ", " privilege") {
-            return format!("GRANT {privileges} ON *.* TO {to}");
+        if let (Some(account), Some(schema)) =
+            (between(message, "user ", " to database"), between(message, "to database '", "'"))
+        {
+            return format!("GRANT SELECT ON `{schema}`.* TO {account}");
         }
-        if let Some(schema) = between(message, "to database '", "'") {
-            return format!("GRANT SELECT ON `{schema}`.* TO {to}");
+        let user = between(message, "user '", "'@").or(self.target.user.as_deref()).unwrap_or("USER");
+        let to = format!("TO '{user}'@'HOST'");
+        if let Some(privileges) = between(message, "(at least one of) the ", " privilege") {
+            return format!("GRANT {privileges} ON *.* {to}; {HOST}");
         }
         if let Some(routine) = between(message, "for routine '", "'") {
-            return format!("GRANT EXECUTE ON PROCEDURE {routine} TO {to}");
+            return format!("GRANT EXECUTE ON PROCEDURE {routine} {to}; {HOST}");
         }
         let table =
             between(message, "for table ", " (error").or_else(|| between(message, "in table ", " (error"));
-        match (message.split(" command denied").next(), table) {
-            (Some(command), Some(table)) if command.len() < message.len() => {
-                if table.contains('.') {
-                    return format!("GRANT {command} ON {table} TO {to}");
-                }
+        if let (Some((command, _)), Some(table)) = (message.split_once(" command denied"), table) {
+            return if table.contains('.') {
+                format!("GRANT {command} ON {table} {to}; {HOST}")
+            } else {
                 let table = table.trim_matches('\'');
-                format!("GRANT {command} ON SCHEMA.{table} TO {to} (the server does not say which SCHEMA)")
-            }
-            _ if self.failure.code == Some(1345) => {
-                "EXPLAIN of a view needs SHOW VIEW on it, and SELECT on what it is made of".to_owned()
-            }
-            _ => "give the account the privilege that the server names, and no more".to_owned(),
+                format!("GRANT {command} ON SCHEMA.{table} {to}; SCHEMA is that of the table, {HOST}")
+            };
         }
+        match self.failure.code {
+            Some(1345) => "EXPLAIN of a view needs SHOW VIEW on it, and SELECT on what it is made of",
+            _ => "give the account the privilege that the server names, and no more",
+        }
+        .to_owned()
     }
 }
 

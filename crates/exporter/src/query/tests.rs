@@ -415,22 +415,24 @@ fn what_is_denied_comes_with_the_grant_that_gives_it() {
         (
             1142,
             "SELECT command denied to user 'u'@'10.0.0.%' for table `shop`.`secret` (error 1142)",
-            "GRANT SELECT ON `shop`.`secret` TO 'u'@'10.0.0.%'",
+            "GRANT SELECT ON `shop`.`secret` TO 'u'@'HOST'; HOST is that of the account, as SELECT CURRENT_USER() says",
         ),
         (
             1142,
             "SELECT command denied to user 'u'@'h' for table 'secret' (error 1142)",
-            "GRANT SELECT ON SCHEMA.secret TO 'u'@'h' (the server does not say which SCHEMA)",
+            "GRANT SELECT ON SCHEMA.secret TO 'u'@'HOST'; SCHEMA is that of the table, HOST is that of the account, \
+             as SELECT CURRENT_USER() says",
         ),
         (
             1143,
             "SELECT command denied to user 'u'@'h' for column 'c' in table 'secret' (error 1143)",
-            "GRANT SELECT ON SCHEMA.secret TO 'u'@'h' (the server does not say which SCHEMA)",
+            "GRANT SELECT ON SCHEMA.secret TO 'u'@'HOST'; SCHEMA is that of the table, HOST is that of the account, \
+             as SELECT CURRENT_USER() says",
         ),
         (
             1227,
             "Access denied; you need (at least one of) the PROCESS privilege(s) for this operation (error 1227)",
-            "GRANT PROCESS ON *.* TO 'exporter'@'…'",
+            "GRANT PROCESS ON *.* TO 'exporter'@'HOST'; HOST is that of the account, as SELECT CURRENT_USER() says",
         ),
         (
             1044,
@@ -440,7 +442,7 @@ fn what_is_denied_comes_with_the_grant_that_gives_it() {
         (
             1370,
             "execute command denied to user 'u'@'h' for routine 'd.f' (error 1370)",
-            "GRANT EXECUTE ON PROCEDURE d.f TO 'u'@'h'",
+            "GRANT EXECUTE ON PROCEDURE d.f TO 'u'@'HOST'; HOST is that of the account, as SELECT CURRENT_USER() says",
         ),
         (9999, "no", "give the account the privilege that the server names, and no more"),
     ] {
