@@ -108,7 +108,8 @@ pub struct Failure {
     pub reason: Reason,
     /// The server's own error number, where it gave one.
     pub code: Option<u16>,
-    /// What to tell a person: one line, cut at [`Failure::MESSAGE_BYTES`], control characters escaped.
+    /// What to tell a person: one line, cut at [`Failure::MESSAGE_BYTES`], control characters escaped; behind it the
+    /// error number.
     pub message: String,
     /// Whether a row or an error packet came. A server that answers, if only with an error, is up, unless it
     /// refused the login.
@@ -129,10 +130,10 @@ impl Failure {
         Self { reason, code: None, message: one_line(message.as_ref()), answered: true }
     }
 
-    /// With the server's error number.
+    /// With the server's error number, at the end of the message too: behind the cut, so that it is always there.
     #[must_use]
     pub fn with_code(self, code: u16) -> Self {
-        Self { code: Some(code), ..self }
+        Self { code: Some(code), message: format!("{} (error {code})", self.message), ..self }
     }
 
     /// Whether the target counts as down: no answer of any kind, or the login refused.

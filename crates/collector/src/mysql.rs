@@ -26,7 +26,7 @@ use crate::{
     driver::{BoxFuture, Driver, QueryError, Server, Session, SessionState},
     login::Login,
     query::ResultLimits,
-    rows::{CellKind, Column, TooLarge},
+    rows::{CellKind, Column, MAX_COLUMNS, TooLarge},
 };
 use errors::query_error;
 
@@ -153,18 +153,24 @@ fn several_results() -> Failure {
 }
 
 fn push(row: &MySqlRow, utc: bool, rows: &mut Rows) -> Result<(), Failure> {
-    if rows.columns().is_empty() {
-        rows.set_columns(row.columns().iter().map(|c| column(c, utc)).collect());
+    let columns = row.columns();
+    if columns.len() > MAX_COLUMNS {
+        return Err(too_large(TooLarge::Columns));
     }
-    let cells =
-        (0..row.columns().len()).map(|n| row.try_get_unchecked::<Option<&[u8]>, _>(n).unwrap_or(None));
-    rows.push(cells).map_err(|too_large| {
-        let message = match too_large {
-            TooLarge::Rows(max) => format!("more than {max} rows: add a LIMIT, or raise max_rows"),
-            TooLarge::Bytes(max) => format!("more than {max} bytes: select less, or raise max_result_bytes"),
-        };
-        Failure::answered(Reason::TooLarge, message)
-    })
+    if rows.columns().is_empty() {
+        rows.set_columns(columns.iter().map(|c| column(c, utc)).collect());
+    }
+    let cells = (0..columns.len()).map(|n| row.try_get_unchecked::<Option<&[u8]>, _>(n).unwrap_or(None));
+    rows.push(cells).map_err(too_large)
+}
+
+fn too_large(limit: TooLarge) -> Failure {
+    let message = match limit {
+        TooLarge::Rows(max) => format!("more than {max} rows: add a LIMIT, or raise max_rows"),
+        TooLarge::Bytes(max) => format!("more than {max} bytes: select less, or raise max_result_bytes"),
+        TooLarge::Columns => format!("more than {MAX_COLUMNS} columns: name those that are needed"),
+    };
+    Failure::answered(Reason::TooLarge, message)
 }
 
 fn column(column: &sqlx::mysql::MySqlColumn, utc: bool) -> Column {

@@ -39,7 +39,12 @@ pub enum TooLarge {
     Rows(usize),
     /// More bytes than `max_result_bytes`.
     Bytes(usize),
+    /// More columns than [`MAX_COLUMNS`].
+    Columns,
 }
+
+/// The most columns of an answer; its driver looks. No table of InnoDB has more than 1,017.
+pub const MAX_COLUMNS: usize = 1024;
 
 /// The rows of one answer. The cells lie in one buffer, since most answers are small and frequent.
 #[derive(Debug, Clone)]
@@ -81,7 +86,8 @@ impl Rows {
         self.columns = columns;
     }
 
-    /// Adds a row with as many cells as there are columns.
+    /// Adds a row with as many cells as there are columns. The place of a cell counts as bytes too, so that a wide
+    /// answer of NULLs has its bound.
     pub fn push<'c>(&mut self, cells: impl Iterator<Item = Option<&'c [u8]>>) -> Result<(), TooLarge> {
         self.answered = true;
         if self.ends.is_empty() {
@@ -93,13 +99,14 @@ impl Rows {
         }
         let max_bytes = self.limits.result_bytes.min(NULL as usize - 1);
         for cell in cells {
+            let places = (self.ends.len() + 1) * size_of::<u32>();
+            if self.bytes.len() + cell.map_or(0, <[u8]>::len) + places > max_bytes {
+                return Err(TooLarge::Bytes(max_bytes));
+            }
             let Some(cell) = cell else {
                 self.ends.push(NULL);
                 continue;
             };
-            if self.bytes.len() + cell.len() > max_bytes {
-                return Err(TooLarge::Bytes(max_bytes));
-            }
             self.bytes.extend_from_slice(cell);
             self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(NULL - 1));
         }

@@ -3,6 +3,7 @@
 
 mod connecting;
 mod data;
+mod running;
 
 use std::fmt::Write as _;
 

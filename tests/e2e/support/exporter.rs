@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
@@ -191,6 +191,21 @@ impl Exporter {
             account.assert_no_session_left(&mut server.admin().await).await;
         }
         took
+    }
+}
+
+impl Exporter {
+    /// The most memory that it has had resident so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How it ended though nobody had asked it to.
+    pub(crate) async fn ended_by_itself(mut self, within: Duration) -> ExitStatus {
+        self.stopped = true;
+        self.process.ended(within).await
     }
 }
 

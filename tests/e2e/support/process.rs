@@ -55,6 +55,11 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
+    /// Its number: `setpriv` becomes the program that it starts.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();

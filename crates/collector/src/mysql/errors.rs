@@ -107,7 +107,7 @@ fn server_reason(code: u16) -> (Reason, SessionState) {
 /// The number and text of an error that the server itself sent.
 pub(super) fn server_error(error: &sqlx::Error) -> Option<(u16, String)> {
     let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
-    Some((error.number(), format!("{} (error {})", error.message(), error.number())))
+    Some((error.number(), error.message().to_owned()))
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ async fn the_servers_own_timeout_keeps_the_connection() {
     world.check(expect![[r#"
         0.000 connect 1
         0.000 1: SET STATEMENT max_statement_time=5.000 FOR select 1
-        5.000 => timeout: as the script says; up, changed
+        5.000 => timeout: as the script says (error 1969); up, changed
         5.000 1: SET STATEMENT max_statement_time=5.000 FOR select 1
         5.000 => 1 series; up
     "#]]);

@@ -84,13 +84,12 @@ impl Item {
         let mut permit = Arc::clone(permits).try_acquire_owned().ok();
         let admission = self.lanes.admission(Instant::now() + QUEUE).await;
         let (begun, answers) = (Instant::now(), self.lanes.answers());
-        let connected = match admission {
-            Ok(admission) => self.lanes.connect(admission, begun + self.spec.timeout).await,
-            Err(_) => {
-                let message =
-                    "this host opens too many connections already: raise max_connects, or try fewer targets";
-                Err(Failure::unanswered(Reason::ConnectTimeout, message))
-            }
+        let connected = if let Ok(admission) = admission {
+            self.lanes.connect(admission, begun + self.spec.timeout).await
+        } else {
+            let message =
+                "this host opens too many connections already: raise max_connects, or try fewer targets";
+            Err(Failure::unanswered(Reason::ConnectTimeout, message))
         };
         let mut trial = Trial {
             server: None,
@@ -258,11 +257,11 @@ mod tests {
             query("q", Vec::new()),
             session([denied]),
             expect![[r#"
-            0.000 connect 1
-            0.000 1: SET STATEMENT max_statement_time=5.000 FOR select 1
-            0.000 1 says goodbye
-            0.000 => Some("mariadb"), connect 0ns, answer Some(0ns), rows None, series None, failure Some("denied: as the script says"), kill None
-        "#]],
+                0.000 connect 1
+                0.000 1: SET STATEMENT max_statement_time=5.000 FOR select 1
+                0.000 1 says goodbye
+                0.000 => Some("mariadb"), connect 0ns, answer Some(0ns), rows None, series None, failure Some("denied: as the script says (error 1142)"), kill None
+            "#]],
         );
         let nobody = refused(Failure::unanswered(Reason::Refused, "nobody listens"));
         check(
