@@ -5,6 +5,7 @@
 //! [`Snapshot`] with one synchronous call. This crate knows no intervals, no configuration format and no HTTP.
 
 mod cell;
+pub mod certificates;
 pub mod clock;
 mod connects;
 pub mod defaults_file;

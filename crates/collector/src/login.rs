@@ -11,7 +11,11 @@ use std::{
 
 use tokio::{io::AsyncReadExt, process::Command, sync::Semaphore, task::spawn_blocking, time::timeout};
 
-use crate::{Failure, Password, Reason, Secret, Target, defaults_file::Options};
+use crate::{
+    Failure, Password, Reason, Secret, Target, TlsMode,
+    certificates::{Certificates, MAX_PEM_BYTES, check_authorities, check_chain, check_key, check_pair},
+    defaults_file::Options,
+};
 
 /// The largest secret; a larger one is a mistake.
 const MAX_SECRET_BYTES: usize = 64 << 10;
@@ -19,13 +23,15 @@ const MAX_SECRET_BYTES: usize = 64 << 10;
 /// How long a program may take to print a secret.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An account and its password.
+/// An account and its password, and what TLS needs of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// The account's name.
     pub user: String,
     /// Its password; empty for none.
     pub password: Secret,
+    /// The certificates of this connect.
+    pub certificates: Certificates,
 }
 
 /// Reads the target's secret now. A failure has the reason `credentials` and never quotes what was read.
@@ -40,7 +46,30 @@ pub(crate) async fn login(target: &Target, reads: &Arc<Semaphore>) -> Result<Log
     };
     let user =
         target.user.clone().or(user).ok_or_else(|| failed("neither the file nor the target names a user"))?;
-    Ok(Login { user, password })
+    Ok(Login { user, password, certificates: certificates(target, reads).await? })
+}
+
+/// Reads the target's PEM files, where they are of any use.
+async fn certificates(target: &Target, reads: &Arc<Semaphore>) -> Result<Certificates, Failure> {
+    let unfit = |path: &Path, unfit| failed(format!("{} {unfit}", path.display()));
+    let mut found = Certificates::default();
+    if target.tls.mode == TlsMode::Disabled {
+        return Ok(found);
+    }
+    if let Some(path) = &target.tls.ca {
+        let pem = read_pem(path, reads).await?;
+        check_authorities(&pem).map_err(|error| unfit(path, error))?;
+        found.ca = Some(pem);
+    }
+    if let Some((chain_path, key_path)) = &target.tls.identity {
+        let chain = read_pem(chain_path, reads).await?;
+        check_chain(&chain).map_err(|error| unfit(chain_path, error))?;
+        let key = read_pem(key_path, reads).await?;
+        let fits = check_key(&key).and_then(|()| check_pair(&chain, &key));
+        fits.map_err(|error| unfit(key_path, error))?;
+        found.identity = Some((chain, key));
+    }
+    Ok(found)
 }
 
 fn failed(message: impl AsRef<str>) -> Failure {
@@ -55,22 +84,34 @@ fn variable(name: &str) -> Result<Secret, Failure> {
     })
 }
 
-/// Reads a small file, off the async threads.
+/// Reads a secret.
 async fn read(path: &Path, reads: &Arc<Semaphore>) -> Result<String, Failure> {
+    text(read_bytes(path, reads, MAX_SECRET_BYTES).await?, &path.display().to_string())
+}
+
+/// Reads a file, off the async threads: one byte more than so many at most, which tells that it is larger.
+async fn read_bytes(path: &Path, reads: &Arc<Semaphore>, most: usize) -> Result<Vec<u8>, Failure> {
     // The semaphore is never closed.
     let permit = Arc::clone(reads).acquire_owned().await;
     let file = path.to_owned();
     let reading = spawn_blocking(move || {
         let mut content = Vec::new();
-        let read = File::open(file)
-            .and_then(|file| file.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut content));
+        let read = File::open(file).and_then(|file| file.take(most as u64 + 1).read_to_end(&mut content));
         // A file system that hangs holds so many threads and no more, whoever still waits for it.
         drop(permit);
         read.map(|_| content)
     });
     let content = reading.await.unwrap_or_else(|_| Err(io::Error::other("reading was given up")));
-    let content = content.map_err(|error| failed(format!("{}: {error}", path.display())))?;
-    text(content, &path.display().to_string())
+    content.map_err(|error| failed(format!("{}: {error}", path.display())))
+}
+
+/// Reads a PEM file.
+async fn read_pem(path: &Path, reads: &Arc<Semaphore>) -> Result<Vec<u8>, Failure> {
+    let pem = read_bytes(path, reads, MAX_PEM_BYTES).await?;
+    if pem.len() > MAX_PEM_BYTES {
+        return Err(failed(format!("{}: larger than a file of certificates can be", path.display())));
+    }
+    Ok(pem)
 }
 
 fn text(content: Vec<u8>, from: &str) -> Result<String, Failure> {
@@ -167,6 +208,50 @@ mod tests {
         ] {
             assert_eq!(check(command(argv), Some("u")).await.unwrap_err().to_string(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_hangs_holds_its_place_among_the_readers_until_it_is_read() {
+        let file = std::env::temp_dir().join(format!("fleet-login-fifo-{}", std::process::id()));
+        let _ = std::fs::remove_file(&file);
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        let tls = crate::Tls { mode: TlsMode::VerifyCa, ca: Some(file.clone()), identity: None };
+        let target = Target { tls, ..target("t") };
+        let reads = Arc::new(Semaphore::new(1));
+        {
+            let mut hangs = std::pin::pin!(login(&target, &reads));
+            assert!(futures_util::poll!(&mut hangs).is_pending());
+        }
+        // Nobody waits for it any more, and its thread is still there.
+        assert_eq!(reads.available_permits(), 0);
+        std::fs::write(&file, "no certificate").unwrap();
+        drop(reads.acquire().await.unwrap());
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_of_certificates_that_holds_none_is_no_credential() {
+        let file = std::env::temp_dir().join(format!("fleet-login-{}.pem", std::process::id()));
+        let with = |mode| Target {
+            tls: crate::Tls { mode, ca: Some(file.clone()), identity: Some((file.clone(), file.clone())) },
+            ..target("t")
+        };
+        let reads = Arc::new(Semaphore::new(1));
+        let cases = ["no certificate".to_owned(), "x".repeat(2 << 20)];
+        for (content, expected) in
+            cases.iter().zip(["holds no certificate", "larger than a file of certificates can be"])
+        {
+            std::fs::write(&file, content).unwrap();
+            let failure = login(&with(TlsMode::VerifyCa), &reads).await.unwrap_err();
+            assert_eq!(failure.reason, Reason::Credentials);
+            assert!(failure.message.ends_with(expected), "{failure}");
+            // Where TLS is off nobody looks at it.
+            assert_eq!(
+                login(&with(TlsMode::Disabled), &reads).await.unwrap().certificates,
+                Certificates::default()
+            );
+        }
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ mod connect;
 mod errors;
 mod introduce;
 mod settings;
+mod tls;
 mod types;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -57,7 +58,7 @@ async fn session(
     permit: OwnedSemaphorePermit,
     deadline: Instant,
 ) -> Result<Box<dyn Session>, Failure> {
-    let options = connect::options(target, login).await?;
+    let options = connect::options(target, login);
     let mut connection = connect::open(target, options, permit, deadline).await?;
     let (mut server, id) = introduce::introduce(&mut connection).await?;
     let utc = target.session.time_zone.as_deref() == Some("+00:00");

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use fleet_collector::{
     Address, Failure, Password, Reason, Secret, SessionSettings, Target, Tls, TlsMode,
+    certificates::Certificates,
     driver::{Driver, Flavour, Session},
     login::Login,
     mysql::MySql,
@@ -32,7 +33,11 @@ async fn connect(sim: &Sim) -> Result<Box<dyn Session>, Failure> {
         kill: true,
         session: SessionSettings::default(),
     };
-    let login = Login { user: "monitor".to_owned(), password: Secret::new("") };
+    let login = Login {
+        user: "monitor".to_owned(),
+        password: Secret::new(""),
+        certificates: Certificates::default(),
+    };
     let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
     MySql.connect(&target, &login, permit, Instant::now() + Duration::from_secs(10)).await
 }
@@ -41,7 +46,7 @@ async fn connect(sim: &Sim) -> Result<Box<dyn Session>, Failure> {
 fn ignorant_of(script: Script, names: &'static [&str]) -> Script {
     script.first(|statement| {
         let asks = |name: &&str| statement.text.starts_with("SELECT") && statement.text.contains(*name);
-        names.iter().any(|name| asks(&name)).then(|| Answer::error(UNKNOWN_VARIABLE))
+        names.iter().any(asks).then(|| Answer::error(UNKNOWN_VARIABLE))
     })
 }
 

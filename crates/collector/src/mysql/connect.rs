@@ -3,7 +3,6 @@
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -19,11 +18,11 @@ use tokio::{
 };
 
 use super::errors::{connect_failure, server_error};
-use crate::{Address, Failure, Password, Reason, Target, TlsMode, login::Login};
+use crate::{Address, Failure, Password, Reason, Target, TlsMode, certificates::Certificates, login::Login};
 
 /// What to connect with. Built anew for each connect, since secrets and certificates rotate, and since sqlx keeps
 /// the password in plain text for as long as the options live.
-pub(super) async fn options(target: &Target, login: &Login) -> Result<MySqlConnectOptions, Failure> {
+pub(super) fn options(target: &Target, login: &Login) -> MySqlConnectOptions {
     let mut options = MySqlConnectOptions::new()
         .username(&login.user)
         .statement_cache_capacity(0)
@@ -32,6 +31,8 @@ pub(super) async fn options(target: &Target, login: &Login) -> Result<MySqlConne
         .timezone(None)
         .set_names(false)
         .ssl_mode(ssl_mode(target.tls.mode))
+        // What the server could be asked to prove, and was not, must not get the password as it is.
+        .enable_cleartext_plugin(is_verified(target.tls.mode))
         .disable_statement_logging();
     if !login.password.expose().is_empty() {
         options = options.password(login.password.expose());
@@ -39,17 +40,22 @@ pub(super) async fn options(target: &Target, login: &Login) -> Result<MySqlConne
     if let Some(database) = &target.database {
         options = options.database(database);
     }
-    if let Some(ca) = &target.tls.ca {
-        options = options.ssl_ca_from_pem(read(ca).await?);
+    let Certificates { ca, identity } = &login.certificates;
+    if let Some(ca) = ca {
+        options = options.ssl_ca_from_pem(ca.clone());
     }
-    if let Some((cert, key)) = &target.tls.identity {
-        options =
-            options.ssl_client_cert_from_pem(read(cert).await?).ssl_client_key_from_pem(read(key).await?);
+    if let Some((chain, key)) = identity {
+        options = options.ssl_client_cert_from_pem(chain).ssl_client_key_from_pem(key);
     }
-    Ok(match &target.address {
+    match &target.address {
         Address::Tcp { host, port } => options.host(host).port(*port),
         Address::Socket(path) => options.socket(path),
-    })
+    }
+}
+
+/// Whether the server has to prove who it is.
+fn is_verified(mode: TlsMode) -> bool {
+    matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity)
 }
 
 fn ssl_mode(mode: TlsMode) -> MySqlSslMode {
@@ -60,14 +66,6 @@ fn ssl_mode(mode: TlsMode) -> MySqlSslMode {
         TlsMode::VerifyCa => MySqlSslMode::VerifyCa,
         TlsMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
     }
-}
-
-/// Reads a certificate or key file, off the async threads.
-async fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let file = path.to_owned();
-    let content = spawn_blocking(move || std::fs::read(file)).await;
-    let content = content.unwrap_or_else(|_| Err(io::Error::other("reading was given up")));
-    content.map_err(|error| Failure::unanswered(Reason::Credentials, format!("{}: {error}", path.display())))
 }
 
 /// Connects to each of the host's addresses in turn, until one answers. Each gets its share of what is left until
@@ -93,11 +91,11 @@ pub(super) async fn open(
             }
             other => other,
         };
-        return connected.map_err(|error| connect_failure(&error));
+        return connected.map_err(|error| connect_failure(&error, target));
     }
     first_of(&addresses, deadline, |address| {
         let options = options.clone().host(&address.ip().to_string());
-        async move { options.connect().await.map_err(|error| connect_failure(&error)) }
+        async move { options.connect().await.map_err(|error| connect_failure(&error, target)) }
     })
     .await
 }

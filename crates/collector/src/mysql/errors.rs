@@ -5,23 +5,22 @@ use std::io;
 use sqlx::mysql::MySqlDatabaseError;
 
 use super::doubtful;
+use super::tls;
 use crate::{
-    Failure, Reason,
+    Failure, Reason, Target,
     driver::{QueryError, SessionState},
 };
 
 /// Why there is no session.
-pub(super) fn connect_failure(error: &sqlx::Error) -> Failure {
+pub(super) fn connect_failure(error: &sqlx::Error, target: &Target) -> Failure {
     if let Some((code, message)) = server_error(error) {
         return login_failure(code, &message);
     }
+    if let Some(words) = tls::words(error, target) {
+        return Failure::unanswered(Reason::Tls, words);
+    }
     match error {
-        sqlx::Error::Configuration(source) if source.to_string().contains("RSA") => Failure::unanswered(
-            Reason::Tls,
-            "the server asks for the password in full, which goes out under TLS only",
-        ),
         sqlx::Error::Configuration(source) => Failure::unanswered(Reason::Credentials, source.to_string()),
-        sqlx::Error::Tls(source) => Failure::unanswered(Reason::Tls, format!("TLS: {source}")),
         sqlx::Error::Io(source) => io_failure(source, Reason::Unreachable),
         other => Failure::unanswered(Reason::Protocol, other.to_string()),
     }
@@ -113,13 +112,14 @@ pub(super) fn server_error(error: &sqlx::Error) -> Option<(u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::target;
 
     #[test]
     fn a_refused_port_is_not_a_lost_connection() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert_eq!(connect_failure(&sqlx::Error::Io(refused)).reason, Reason::Refused);
+        assert_eq!(connect_failure(&sqlx::Error::Io(refused), &target("t")).reason, Reason::Refused);
         let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
-        assert_eq!(connect_failure(&sqlx::Error::Io(reset())).reason, Reason::Lost);
+        assert_eq!(connect_failure(&sqlx::Error::Io(reset()), &target("t")).reason, Reason::Lost);
         assert_eq!(query_error(&sqlx::Error::Io(reset()), false).session, SessionState::Ended);
         assert_eq!(query_error(&sqlx::Error::Io(reset()), true).session, SessionState::Doubtful);
     }

@@ -199,7 +199,10 @@ impl Checker<'_> {
             Section::Read(options) => option_files::tls(options, path.parent().unwrap_or(path)),
         };
         match (asked, written) {
-            (Some(Ok(tls)), _) => Some(tls),
+            (Some(Ok(tls)), _) => {
+                self.need_certificates(file_at, &tls);
+                Some(tls)
+            }
             (Some(Err(wrong)), _) => {
                 // One message for each file, wherever it is used first.
                 if self.wrong_files.insert(path.clone()) {
@@ -214,6 +217,16 @@ impl Checker<'_> {
         }
     }
 
+    /// The files of certificates that an option file names.
+    fn need_certificates(&mut self, at: &Place, tls: &Tls) {
+        let identity = tls.identity.as_ref().map(|(cert, key)| {
+            let pair = Needed::Pair(cert.clone(), key.clone());
+            [Needed::Certificate(cert.clone()), Needed::Key(key.clone()), pair]
+        });
+        let needed = tls.ca.iter().cloned().map(Needed::Ca).chain(identity.into_iter().flatten());
+        self.fleet.needs.extend(needed.map(|what| Need { at: at.clone(), what }));
+    }
+
     fn tls_of(&mut self, text: Option<&TlsText>, holes: &Holes) -> Option<Tls> {
         let TlsText { mode, ca, identity } = text?;
         let ca = match ca {
@@ -221,10 +234,13 @@ impl Checker<'_> {
             None => None,
         };
         let identity = match identity {
-            Some((cert, key)) => Some((
-                self.file(cert, "cert", Needed::Certificate, holes)?,
-                self.file(key, "key", Needed::Key, holes)?,
-            )),
+            Some((cert, key)) => {
+                let at = key.at.clone();
+                let cert = self.file(cert, "cert", Needed::Certificate, holes)?;
+                let key = self.file(key, "key", Needed::Key, holes)?;
+                self.fleet.needs.push(Need { at, what: Needed::Pair(cert.clone(), key.clone()) });
+                Some((cert, key))
+            }
             None => None,
         };
         Some(Tls { mode: *mode, ca, identity })

@@ -4,9 +4,11 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
+
+use fleet_collector::certificates::{self, Unfit};
 
 use super::{
     Config,
@@ -27,6 +29,8 @@ pub(super) enum Needed {
     Ca(PathBuf),
     Certificate(PathBuf),
     Key(PathBuf),
+    /// A certificate and the key that has to be its own.
+    Pair(PathBuf, PathBuf),
     Variable(String),
     DefaultsFile(PathBuf),
     /// The program of a command, which is looked for and never run.
@@ -58,15 +62,53 @@ impl Needed {
             Self::Password(path) => {
                 ("password", path, "it holds the password alone, readable by the exporter's user")
             }
-            Self::Ca(path) => ("CA", path, "it is a PEM file, readable by the exporter's user"),
-            Self::Certificate(path) => {
-                ("certificate", path, "it is a PEM file, readable by the exporter's user")
+            Self::Ca(path) => return pem_problem("CA", path, certificates::check_authorities),
+            Self::Certificate(path) => return pem_problem("certificate", path, certificates::check_chain),
+            Self::Key(path) => return pem_problem("key", path, certificates::check_key),
+            Self::Pair(chain, key) => {
+                // What is wrong with the certificate by itself is another need's.
+                let chain = read_pem(chain).ok().filter(|chain| certificates::check_chain(chain).is_ok())?;
+                return pem_problem("key", key, |key| {
+                    certificates::check_key(key).map_or(Ok(()), |()| certificates::check_pair(&chain, key))
+                });
             }
-            Self::Key(path) => ("key", path, "it is a PEM file, readable by the exporter's user"),
         };
         let error = readable(path).err()?;
         Some((format!("the {what} file {} cannot be read: {error}", path.display()), help))
     }
+}
+
+/// What is wrong with a file of certificates or keys.
+fn pem_problem(
+    what: &str,
+    path: &Path,
+    check: impl FnOnce(&[u8]) -> Result<(), Unfit>,
+) -> Option<(String, &'static str)> {
+    let path_shown = path.display();
+    match read_pem(path) {
+        Err(error) => Some((
+            format!("the {what} file {path_shown} cannot be read: {error}"),
+            "it is a PEM file, readable by the exporter's user",
+        )),
+        Ok(pem) => {
+            let unfit = check(&pem).err()?;
+            let help = match what {
+                "key" => "a PEM file of a key has lines -----BEGIN PRIVATE KEY-----, and is the key of cert",
+                _ => "a PEM file of certificates has lines -----BEGIN CERTIFICATE-----",
+            };
+            Some((format!("the {what} file {path_shown} {unfit}"), help))
+        }
+    }
+}
+
+fn read_pem(path: &Path) -> io::Result<Vec<u8>> {
+    readable(path)?;
+    let mut pem = Vec::new();
+    File::open(path)?.take(certificates::MAX_PEM_BYTES as u64 + 1).read_to_end(&mut pem)?;
+    if pem.len() > certificates::MAX_PEM_BYTES {
+        return Err(io::Error::other("it is larger than a file of certificates can be"));
+    }
+    Ok(pem)
 }
 
 /// Opens the file without reading it: a secret is read when it is used.
@@ -106,20 +148,8 @@ pub(crate) fn missing_secrets(config: &Config) -> Report {
     found.into_report()
 }
 
-/// What only the file system can tell at once: a CA file without a certificate, and a password that others may read.
+/// What only the file system can tell: a password that others may read.
 pub(super) fn check_files(config: &Config, found: &mut Findings) {
-    let mut seen = BTreeSet::new();
-    for Need { at, what } in &config.needs {
-        if let Needed::Ca(ca) = what
-            && seen.insert((at.start, ca))
-            && let Ok(pem) = fs::read(ca)
-            && !pem.windows(PEM.len()).any(|window| window == PEM)
-        {
-            found
-                .error(at, format!("the CA file {} holds no certificate", ca.display()))
-                .help("a PEM file has lines -----BEGIN CERTIFICATE-----");
-        }
-    }
     let mut files = BTreeSet::new();
     for at in &config.inline {
         let path = Path::new(found.sources.name(at));
@@ -134,8 +164,6 @@ pub(super) fn check_files(config: &Config, found: &mut Findings) {
         }
     }
 }
-
-const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 #[cfg(unix)]
 fn mode_if_readable_by_others(path: &Path) -> Option<u32> {

@@ -368,8 +368,40 @@ fn what_is_missing_outside_the_file_is_named_once_for_each_setting() {
     assert!(messages[1].contains("the CA file "), "{missing}");
 
     fs::write(scratch.path().join("ca.pem"), "no certificate\n").unwrap();
-    let report = load(&path).unwrap_err().to_string();
-    assert!(report.contains("ca.pem holds no certificate"), "{report}");
+    let missing = missing_secrets(&load(&path).unwrap().config).to_string();
+    assert!(missing.contains("ca.pem holds no certificate"), "{missing}");
+}
+
+#[test]
+fn a_client_certificate_and_its_key_are_looked_at_before_they_are_used() {
+    let made = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let ((certificate, key), (other, _)) = (made("a"), made("b"));
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("fleet.toml");
+    fs::write(scratch.path().join("my.cnf"), "[client]\nssl-cert=cert.pem\nssl-key=key.pem\n").unwrap();
+    for group in [
+        "tls = { mode = \"required\", cert = \"cert.pem\", key = \"key.pem\" }",
+        "defaults_file = { path = \"my.cnf\" }",
+    ] {
+        fs::write(&path, Fleet { group, ..Fleet::default() }.text()).unwrap();
+        for (certificate, key, expected) in [
+            (&certificate, &key, ""),
+            (&other, &key, "key.pem holds the key of another certificate"),
+            (&key, &key, "cert.pem holds no certificate"),
+            (&certificate, &certificate, "key.pem holds no private key"),
+        ] {
+            fs::write(scratch.path().join("cert.pem"), certificate).unwrap();
+            fs::write(scratch.path().join("key.pem"), key).unwrap();
+            let missing = missing_secrets(&load(&path).unwrap().config);
+            assert_eq!(missing.iter().count(), usize::from(!expected.is_empty()), "{missing}");
+            assert!(missing.to_string().contains(expected), "{expected} is not in {missing}");
+            assert!(!missing.to_string().contains("BEGIN PRIVATE KEY-----\nM"), "{missing}");
+        }
+    }
 }
 
 #[cfg(unix)]
