@@ -23,5 +23,6 @@ mod session;
 mod shutdown;
 mod steady_state;
 mod support;
+mod tls;
 mod variants;
 mod workspace;

@@ -9,6 +9,7 @@ use rustls::{
     RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::ParsedCertificate,
     sign::CertifiedKey,
 };
 
@@ -52,9 +53,12 @@ pub fn check_authorities(pem: &[u8]) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// Whether the file holds a certificate.
+/// Whether the file holds a certificate to show.
 pub fn check_chain(pem: &[u8]) -> Result<(), Unfit> {
-    certificates(pem).map(drop)
+    let chain = certificates(pem)?;
+    let first = chain.first().map(ParsedCertificate::try_from);
+    let parsed = first.is_some_and(|parsed| parsed.is_ok());
+    if parsed { Ok(()) } else { Err(Unfit("holds a certificate that is not one of X.509 version 3")) }
 }
 
 /// Whether the file holds a private key.
@@ -149,6 +153,7 @@ mod tests {
         let cut = &certificate[..certificate.len() / 2];
         check(check_chain(cut.as_bytes()), "holds something that begins like PEM and is none");
         let rubbish = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        check(check_chain(rubbish.as_bytes()), "holds a certificate that is not one of X.509 version 3");
         check(check_authorities(rubbish.as_bytes()), "holds a certificate that cannot be an authority's");
         check(check_key(broken(&key).as_bytes()), "holds no private key that can be read without a password");
         let shown =
