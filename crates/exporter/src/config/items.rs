@@ -68,6 +68,7 @@ impl Parts {
                 break;
             }
             collisions(found, query, &reached, target_label);
+            endless_calls(found, query, &reached);
             for member in reached {
                 used.insert(member.group);
                 let layers = self.layers(query, member);
@@ -217,6 +218,26 @@ impl Parts {
             }
         }
     }
+}
+
+/// MySQL limits the time of a SELECT and of nothing else, so what ends a procedure there is KILL.
+fn endless_calls(found: &mut Findings, query: &CheckedQuery, reached: &[&Member]) {
+    let Some(at) = &query.calls else { return };
+    let mut immortal = reached.iter().filter(|member| !member.target.may_kill());
+    let Some(first) = immortal.next() else { return };
+    let others = match immortal.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    found
+        .warn(
+            at,
+            format!("on MySQL nothing ends a procedure that takes too long on `{}`{others}", first.target.name),
+        )
+        .help(
+            "MySQL limits no CALL, and there is no KILL with kill = false or max_connections = 1: calls that hang pile up; \
+             limit the procedure itself, or leave these targets out",
+        );
 }
 
 /// A series has each label once: those of a query's rows may not be those of a target that it reaches.

@@ -34,6 +34,8 @@ pub(super) struct CheckedQuery {
     /// Names or patterns, one of which a target's name must fit; all names if there are none.
     pub(super) targets: Vec<At<String>>,
     pub(super) settings: Settings,
+    /// Where it is said that it may be a CALL.
+    pub(super) calls: Option<Place>,
     /// The labels that each metric takes from columns and constants, with their places.
     pub(super) labels: Vec<At<String>>,
 }
@@ -106,16 +108,26 @@ impl Checker<'_> {
         let groups = self.groups(groups);
         let where_labels = self.where_labels(where_labels);
         let targets = self.targets(targets);
-        let allow_call = good(read(self.found, "allow_call", allow_call)).is_some_and(|allow| allow.value);
-        let calls = if allow_call { Calls::Allowed } else { Calls::Refused };
-        let statements = statements::check(self.found, name, &at, statement, variants, calls);
+        let allow_call = good(read(self.found, "allow_call", allow_call)).filter(|allow| allow.value);
+        let allowed = if allow_call.is_some() { Calls::Allowed } else { Calls::Refused };
+        let statements = statements::check(self.found, name, &at, statement, variants, allowed);
         let mut labels = Vec::new();
         let metrics = self.metrics(name, &at, metrics, &mut labels);
         let query = statements.zip(metrics).map(|(Statements { own, variants }, metrics)| {
             let name = name.value.as_str().into();
             Arc::new(Query { name, statement: own, variants, metrics })
         });
-        Some(CheckedQuery { name: name.clone(), query, groups, where_labels, targets, settings, labels })
+        let calls = allow_call.map(|allow| allow.at);
+        Some(CheckedQuery {
+            name: name.clone(),
+            query,
+            groups,
+            where_labels,
+            targets,
+            settings,
+            calls,
+            labels,
+        })
     }
 
     fn where_labels(&mut self, labels: Option<super::raw::Labels>) -> Vec<(At<String>, At<String>)> {
