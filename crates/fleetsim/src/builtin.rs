@@ -25,6 +25,9 @@ impl BuiltIn {
     pub(crate) fn of(script: &Script, statement: &Statement<'_>, port: u16) -> Self {
         let body = statement.body();
         let words = body.trim_end_matches([';', ' ']);
+        if words.is_empty() {
+            return Self::Answer(Answer::error(1065));
+        }
         if starts_with(words, "set ") {
             return script
                 .refusal(words)
@@ -75,35 +78,39 @@ fn introduction(
             Some(at) => (item[..at].trim(), item[at + 4..].trim().trim_matches(['`', '\'', '"'])),
             None => (item.trim(), item.trim()),
         };
-        let Some((value, number)) = value(script, statement, expression, port)? else { return Ok(None) };
-        columns.push(if number {
-            Column::with(name, ColumnType::LONG_LONG, BINARY | UNSIGNED, 63)
-        } else {
-            Column::text(name)
-        });
+        let Some((value, kind)) = value(script, statement, expression, port)? else { return Ok(None) };
+        columns.push(Column::with(name, kind.0, kind.1, if kind == TEXT { 45 } else { 63 }));
         cells.push(value);
     }
     Ok(Some(Rows::new(columns).row(cells)))
 }
 
-/// What an expression is, and whether that is a number; none if the simulator cannot tell.
+/// A column's type and flags.
+type Kind = (ColumnType, u16);
+
+const TEXT: Kind = (ColumnType::VAR_STRING, 0);
+const COUNT: Kind = (ColumnType::LONG_LONG, BINARY | UNSIGNED);
+const SWITCH: Kind = (ColumnType::LONG_LONG, BINARY);
+/// What MariaDB takes for what MySQL has a BIGINT for.
+const SMALL: ColumnType = ColumnType::LONG;
+
+/// What an expression is, and of which type; none if the simulator cannot tell.
 fn value(
     script: &Script,
     statement: &Statement<'_>,
     expression: &str,
     port: u16,
-) -> Result<Option<(Option<String>, bool)>, ServerError> {
-    let text = |text: &str| Ok(Some((Some(text.to_owned()), false)));
-    let number = |number: &dyn ToString| Ok(Some((Some(number.to_string()), true)));
+) -> Result<Option<(Option<String>, Kind)>, ServerError> {
+    let smaller = |kind: Kind| if script.mariadb { (SMALL, kind.1) } else { kind };
+    let some = |value: &dyn ToString, kind| Ok(Some((Some(value.to_string()), kind)));
     let Some(name) = expression.strip_prefix("@@") else {
         let function = expression.to_ascii_lowercase();
         return match function.as_str() {
-            "connection_id()" => number(&statement.connection),
-            "version()" => variable(script, "version").map_or(Ok(None), text),
-            "database()" | "schema()" => Ok(Some((None, false))),
-            "user()" | "current_user()" | "current_user" => text("monitor@localhost"),
+            "connection_id()" => some(&statement.connection, smaller(COUNT)),
+            "version()" => some(&variable(script, "version").unwrap_or_default(), TEXT),
+            "database()" | "schema()" => Ok(Some((None, TEXT))),
             _ if !expression.is_empty() && expression.bytes().all(|b| b.is_ascii_digit()) => {
-                number(&expression)
+                some(&expression, smaller(SWITCH))
             }
             _ => Ok(None),
         };
@@ -111,15 +118,17 @@ fn value(
     let scopes = ["global.", "session.", "local."];
     let scope = scopes.iter().find(|scope| starts_with(name, scope));
     let name = scope.map_or(name, |scope| &name[scope.len()..]).to_ascii_lowercase();
-    if let Some(value) = variable(script, &name) {
-        let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-        return Ok(Some((Some(value.to_owned()), is_number)));
-    }
-    match name.as_str() {
-        "port" => number(&port),
-        "hostname" => text(&script.hostname),
+    match (variable(script, &name), name.as_str()) {
+        (Some(value), _) if is_switch(&name) => some(&value, SWITCH),
+        (Some(value), _) => some(&value, if value.parse::<u64>().is_ok() { COUNT } else { TEXT }),
+        (None, "port") => some(&port, COUNT),
+        (None, "hostname") => some(&script.hostname, TEXT),
         _ => Err(ServerError::new(1193, format!("Unknown system variable '{name}'"))),
     }
+}
+
+fn is_switch(name: &str) -> bool {
+    name.ends_with("read_only") || name == "autocommit"
 }
 
 fn variable<'a>(script: &'a Script, name: &str) -> Option<&'a str> {

@@ -10,9 +10,10 @@ use crate::{
     error::ServerError,
     login::{NONCE, Plugin, Response},
     record::{Event, LoginSeen},
+    results::ok,
     script::{Connect, Greeting, Script, Tls},
     send::Sender,
-    session::{End, Session, ok},
+    session::{End, Session},
     stream::Stream,
 };
 
@@ -22,16 +23,9 @@ const TLS_TOO_OLD: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 70];
 /// The packet with a key that is none.
 const NO_KEY: &[u8] = b"\x01-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
 
-/// How the first words ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Greeted {
-    Admitted,
-    TurnedAway,
-}
-
 impl Session {
     /// Greets the client and lets it log in, as far as the script has it.
-    pub(crate) async fn greet(&mut self, script: &Arc<Script>, threads: u64) -> Result<Greeted, End> {
+    pub(crate) async fn greet(&mut self, script: &Arc<Script>, threads: u64) -> Result<(), End> {
         if script.max_connections.is_some_and(|max| threads > max) {
             return self.turn_away(&ServerError::from(1040)).await;
         }
@@ -58,9 +52,9 @@ impl Session {
     }
 
     /// An error in place of a greeting. What the client can is not known yet, so it has no state.
-    async fn turn_away(&mut self, error: &ServerError) -> Result<Greeted, End> {
+    async fn turn_away(&mut self, error: &ServerError) -> Result<(), End> {
         self.send_packet(0, |bytes| error.write(bytes, false)).await?;
-        Ok(Greeted::TurnedAway)
+        Err(End::Cut(Then::Close))
     }
 
     fn sender<'a>(&'a mut self, delivery: &'a Delivery, sequence: u8) -> Sender<'a> {
@@ -129,7 +123,7 @@ impl Session {
         script: &Script,
         (response, sequence, tls): (Response, u8, bool),
         mut nonce: [u8; NONCE],
-    ) -> Result<Greeted, End> {
+    ) -> Result<(), End> {
         self.capabilities = u64::from(response.capabilities) & script.greeting.capabilities;
         self.open.sleep(&self.stream, script.login.delivery.latency).await;
         let mut login = LoginSeen {
@@ -158,6 +152,7 @@ impl Session {
             login.password = Some(String::from_utf8_lossy(password).into_owned());
         }
         plugin.name().clone_into(&mut login.plugin);
+        self.handle.set_user(&login.user);
         let known = script.login.accounts.is_empty()
             || account.is_some_and(|account| plugin.proves(&proof, &account.password, &nonce));
         let error = script.login.error.clone().or_else(|| (!known).then(|| denied(&login.user, &proof)));
@@ -176,10 +171,10 @@ impl Session {
         }
         sender.finish().await?;
         if error.is_none() {
-            return Ok(Greeted::Admitted);
+            return Ok(());
         }
         self.server.records.count(&self.server.records.refused);
-        Ok(Greeted::TurnedAway)
+        Err(End::Cut(Then::Close))
     }
 
     /// Asks for the password itself: plain under TLS; otherwise the client wants a key to encrypt it with, which no

@@ -23,6 +23,7 @@
 
 mod answer;
 mod builtin;
+mod command;
 mod delivery;
 mod error;
 mod fleet;
@@ -31,6 +32,7 @@ mod listener;
 mod login;
 mod preset;
 mod record;
+mod results;
 mod rows;
 mod script;
 mod send;
@@ -52,3 +54,5 @@ pub use rows::{BINARY, Column, ColumnType, Row, Rows, UNSIGNED};
 pub use script::{Connect, Kill, Script};
 pub use sim::Sim;
 pub use statement::Statement;
+/// For the configuration of a server that speaks TLS.
+pub use tokio_rustls::rustls;

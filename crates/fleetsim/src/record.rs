@@ -64,9 +64,9 @@ pub enum StatementEnd {
     Answered,
     /// It was ended by its limit.
     Limit,
-    /// It was ended by KILL.
+    /// It was ended by KILL, or with its server.
     Killed,
-    /// Nobody took the answer.
+    /// The client went away before it had all of the answer.
     Lost,
 }
 

@@ -115,7 +115,7 @@ pub(crate) struct Login {
 /// What a server does with KILL.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Kill {
-    /// It ends the session that is meant.
+    /// It ends the session that is meant, if that is another of the same user's (1095 otherwise) and there is one (1094).
     #[default]
     Obey,
     /// It says yes and does nothing.
@@ -158,7 +158,7 @@ impl Script {
     /// A server with good manners.
     pub fn new(preset: Preset) -> Self {
         let manners = preset.manners();
-        let variables = [("version", manners.version), ("version_comment", manners.comment)];
+        let unknown = |name| ServerError::new(1193, format!("Unknown system variable '{name}'"));
         Self {
             mariadb: manners.mariadb,
             greeting: Greeting {
@@ -168,20 +168,19 @@ impl Script {
                 collation: manners.collation,
                 delivery: Delivery::default(),
             },
-            variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            variables: manners.variables(),
             hostname: "simulated".to_owned(),
             first_id: 1,
             connect: Connect::default(),
             tls: None,
             login: Login::default(),
             rules: Vec::new(),
-            refused: Vec::new(),
+            refused: manners.lacks.iter().map(|name| ((*name).to_owned(), unknown(name))).collect(),
             latency: Duration::ZERO,
             kill: Kill::default(),
             max_connections: None,
             records: true,
         }
-        .variable("server_id", "1")
     }
 
     // What it says of itself.

@@ -128,11 +128,11 @@ impl Open {
     }
 
     /// Waits for ever, and notices if the client leaves meanwhile.
-    pub(crate) async fn wait(&mut self, stream: &Stream) {
+    pub(crate) async fn wait<T>(&mut self, stream: &Stream) -> T {
         if self.is_open() {
             stream.closed().await;
             self.close();
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 }

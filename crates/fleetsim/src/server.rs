@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -107,6 +107,7 @@ pub(crate) struct Handle {
     /// Whether a statement runs.
     busy: AtomicBool,
     changed: Notify,
+    user: OnceLock<Box<str>>,
 }
 
 const QUERY: u8 = 1;
@@ -122,6 +123,16 @@ impl Handle {
         };
         self.killed.fetch_or(what, Ordering::Relaxed);
         self.changed.notify_waiters();
+    }
+
+    /// Who has logged in; nobody before.
+    pub(crate) fn user(&self) -> &str {
+        self.user.get().map_or("", |user| user)
+    }
+
+    pub(crate) fn set_user(&self, user: &str) {
+        // A session logs in once.
+        let _ = self.user.set(user.into());
     }
 
     pub(crate) fn is_busy(&self) -> bool {

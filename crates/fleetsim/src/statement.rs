@@ -14,10 +14,10 @@ pub struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    /// Reads the limit from the text.
-    pub(crate) fn read(text: &'a str, connection: u64, session_limit: Duration) -> Self {
+    /// Reads the limit from the text, in the server's dialect.
+    pub(crate) fn read(text: &'a str, mariadb: bool, connection: u64, session_limit: Duration) -> Self {
         let session_limit = Some(session_limit).filter(|limit| !limit.is_zero());
-        Self { text, connection, limit: own_limit(text).or(session_limit) }
+        Self { text, connection, limit: own_limit(text, mariadb).or(session_limit) }
     }
 
     /// The comment before its first word, without its signs: who asks. Empty where there is none.
@@ -45,14 +45,13 @@ fn prefix_length(text: &str) -> usize {
     find(text, FOR).map_or(0, |at| at + FOR.len())
 }
 
-/// The limit that the text itself carries, in MariaDB's way (seconds) or in MySQL's (milliseconds, in a hint).
-fn own_limit(text: &str) -> Option<Duration> {
-    let head = &text[..prefix_length(text)];
-    if let Some(seconds) = value_after(head, "max_statement_time") {
-        return limit(seconds, 1.0);
+/// The limit that the text itself carries: in MariaDB's way (seconds) or in MySQL's (milliseconds, in a hint).
+fn own_limit(text: &str, mariadb: bool) -> Option<Duration> {
+    const HINT: &str = "max_execution_time(";
+    if mariadb {
+        return limit(value_after(&text[..prefix_length(text)], "max_statement_time")?, 1.0);
     }
-    let hint = find(text, "max_execution_time(")?;
-    limit(&text[hint + "max_execution_time(".len()..], 1000.0)
+    limit(&text[find(text, HINT)? + HINT.len()..], 1000.0)
 }
 
 /// The limit to which a SET sets its session, if it sets one: 0 for no limit.
@@ -92,7 +91,8 @@ mod tests {
     use super::*;
 
     fn check(text: &str, tag: &str, body: &str, limit_ms: Option<u64>) {
-        let statement = Statement::read(text, 1, Duration::from_secs(9));
+        let mariadb = starts_with(text, "set");
+        let statement = Statement::read(text, mariadb, 1, Duration::from_secs(9));
         assert_eq!((statement.tag(), statement.body()), (tag, body), "{text}");
         let limit = limit_ms.map_or(Duration::from_secs(9), Duration::from_millis);
         assert_eq!(statement.limit, Some(limit), "{text}");
