@@ -183,7 +183,8 @@ impl Lanes {
             Some(unproven)
         };
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(closed)?;
-        let permit = self.pool.connects.acquire(self.stats.is_up()).await.map_err(closed)?;
+        let down = !self.stats.is_up() && self.stats.failures() > 0;
+        let permit = self.pool.connects.acquire(down).await.map_err(closed)?;
         Ok(Admission { slot, permit, _unproven: unproven })
     }
 

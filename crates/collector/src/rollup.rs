@@ -78,6 +78,7 @@ impl GroupStats {
 /// The state and the counters of one target.
 #[derive(Debug)]
 pub struct TargetStats {
+    name: Arc<str>,
     group: Arc<GroupStats>,
     /// The labels of each of its series, encoded and without braces.
     labels: String,
@@ -110,6 +111,7 @@ impl TargetStats {
             target.labels.iter().filter(move |(name, _)| !own.contains(&name.as_str()))
         };
         Self {
+            name: Arc::clone(&target.name),
             group,
             labels: labels_text(not(&["outcome", "reason"])),
             info_labels: labels_text(not(&OWN_LABELS)),
@@ -141,19 +143,30 @@ impl TargetStats {
         !self.up.swap(true, Relaxed)
     }
 
-    /// A run failed. Returns whether the target's state (up, and why not) has changed.
+    /// A run failed. Returns whether the target is down since, or up since.
     pub fn failed(&self, failure: &Failure) -> bool {
         self.failures.fetch_add(1, Relaxed);
         let place = Reason::ALL.iter().position(|reason| *reason == failure.reason).unwrap_or_default();
         self.group.failures[place].fetch_add(1, Relaxed);
         let before = self.reason.swap(u8::try_from(place).unwrap_or(NO_REASON), Relaxed);
         let was_up = self.up.swap(!failure.is_down(), Relaxed);
-        was_up == failure.is_down() || (failure.is_down() && usize::from(before) != place)
+        // Nobody was up before the first run, but that it is down is news.
+        was_up == failure.is_down() || (failure.is_down() && before == NO_REASON)
     }
 
     /// Ticks were missed, for the reason at this place of [`MISSED`].
     pub fn missed(&self, reason: usize, ticks: u64) {
         self.missed[reason].fetch_add(ticks, Relaxed);
+    }
+
+    /// The target's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Why its last run failed, if it did.
+    pub fn reason(&self) -> Option<Reason> {
+        Reason::ALL.get(usize::from(self.reason.load(Relaxed))).copied()
     }
 
     /// Whether the last attempt got an answer.
@@ -414,7 +427,7 @@ mod tests {
         assert!(target.failed(&Failure::unanswered(Reason::Refused, "x")));
         assert!(!target.is_up());
         assert!(!target.failed(&Failure::unanswered(Reason::Refused, "x")), "still down");
-        assert!(target.failed(&Failure::unanswered(Reason::Dns, "x")), "down for another reason");
+        assert!(!target.failed(&Failure::unanswered(Reason::Dns, "x")), "still down, if for another reason");
     }
 
     #[test]

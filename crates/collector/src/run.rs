@@ -131,7 +131,7 @@ impl Collector {
         self.pool.connects.limit()
     }
 
-    /// How many of them may be to targets that are not known to answer: the rest is kept for the others.
+    /// How many of them may be to targets that are down: the rest is kept for the others.
     pub fn connects_for_tries(&self) -> usize {
         self.pool.connects.open_to_all()
     }
@@ -183,7 +183,7 @@ pub struct Report {
     pub duration: Duration,
     /// How long it then waited for its turn to connect; no part of the duration, and of no timeout.
     pub waited: Duration,
-    /// Whether the target's state (up, and why not) changed by it.
+    /// Whether the target is down since, or up since.
     pub target_changed: bool,
 }
 

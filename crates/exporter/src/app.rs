@@ -99,9 +99,11 @@ impl App {
             Sources { snapshot, rollups: rollups(&collector, &arranged), registry: Arc::new(registry) };
         let state = State::new(sources, http_metrics, env!("CARGO_PKG_VERSION"), started);
         tasks.spawn(fleet_http::serve(listener, Arc::new(state), token.clone()));
-        tasks.spawn(
-            token.clone().run_until_cancelled_owned(sweep(Arc::clone(&collector), Arc::clone(&arranged))),
-        );
+        tasks.spawn(token.clone().run_until_cancelled_owned(sweep(
+            Arc::clone(&collector),
+            Arc::clone(&arranged),
+            run_metrics,
+        )));
         scheduler.sync(wanted).await;
         Self { scheduler, collector, arranged, tasks, token }
     }
@@ -143,13 +145,14 @@ fn rollups(collector: &Arc<Collector>, arranged: &Arc<Arranged>) -> fleet_http::
     })
 }
 
-/// Each second: what is too old leaves, and connections that nobody uses are closed.
-async fn sweep(collector: Arc<Collector>, arranged: Arc<Arranged>) {
+/// Each second: what is too old leaves, connections that nobody uses are closed, and sums are told.
+async fn sweep(collector: Arc<Collector>, arranged: Arc<Arranged>, metrics: Arc<RunMetrics>) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         arranged.sweep(collector.snapshot());
+        metrics.news.tell(&arranged.targets);
     }
 }
 

@@ -9,7 +9,7 @@ use fleet_collector::{Failure, Item, NotStarted, Reason, Report, Success};
 use fleet_scheduler::{BackOff, Missed, Start, Verdict};
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::metrics::RunMetrics;
+use crate::{metrics::RunMetrics, news::Change};
 
 /// A target that gives no answer. It may be back within a second, and being asked costs it nothing.
 const NO_ANSWER: BackOff = BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
@@ -58,13 +58,20 @@ impl Job {
     fn log_target(&self, outcome: &Result<Option<Success>, Failure>) {
         let target = self.item.target();
         let (name, group, address) = (&*target.name, &*target.group, &target.address);
+        let news = &self.metrics.news;
         match outcome {
             Err(Failure { reason, message, .. }) if !self.item.target_stats().is_up() => {
-                tracing::warn!(target_name = name, group, %address, %reason, error = message, "target is down");
+                if news.may_tell(name, Change::Down(*reason)) {
+                    tracing::warn!(target_name = name, group, %address, %reason, error = message, "target is down");
+                } else {
+                    tracing::debug!(target_name = name, group, %address, %reason, error = message, "target is down");
+                }
             }
             // Only what was down before this run can be up again: the first run may fail at a server that answers.
             _ if self.item.target_stats().failures() > u64::from(outcome.is_err()) => {
-                tracing::info!(target_name = name, group, %address, "target is up again");
+                if news.may_tell(name, Change::Up) {
+                    tracing::info!(target_name = name, group, %address, "target is up again");
+                }
             }
             // A fleet that starts is no news target by target.
             _ => tracing::debug!(target_name = name, group, %address, "target is up"),
@@ -76,12 +83,22 @@ impl Job {
         let before = std::mem::replace(&mut *last, trouble.as_ref().map(|(trouble, _)| *trouble));
         drop(last);
         let item = self.item.id();
+        let after = trouble.as_ref().map(|(trouble, _)| *trouble);
+        if after == before {
+            return;
+        }
+        let change = match after {
+            Some(Trouble::Failed(reason)) => Change::Fails(reason),
+            Some(Trouble::NotANumber) => Change::Incomplete,
+            None => Change::Well,
+        };
+        if !self.metrics.news.may_tell(&item.to_string(), change) {
+            return;
+        }
         match trouble {
-            Some((now, _)) if Some(now) == before => {}
             Some((Trouble::Failed(reason), error)) => tracing::warn!(%item, %reason, error, "item fails"),
             Some((Trouble::NotANumber, error)) => tracing::warn!(%item, error, "item is incomplete"),
-            None if before.is_some() => tracing::info!(%item, "item is well again"),
-            None => {}
+            None => tracing::info!(%item, "item is well again"),
         }
     }
 }

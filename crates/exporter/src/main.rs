@@ -7,9 +7,12 @@ mod health;
 mod job;
 mod logging;
 mod metrics;
+mod news;
 mod plan;
 mod query;
 mod suspension;
+#[cfg(test)]
+mod virtual_fleet;
 
 use std::{fmt::Display, io, process::ExitCode};
 

@@ -24,6 +24,8 @@ use prometheus_client::{
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
+use crate::news::News;
+
 /// From a lookup in memory to the longest timeouts.
 const RUN_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 /// From a timer's own precision to the standstill of a machine.
@@ -40,6 +42,8 @@ pub(crate) struct RunMetrics {
     pub(crate) lateness: Histogram,
     pub(crate) permit_wait: Histogram,
     pub(crate) panics: Counter,
+    /// What the log is told.
+    pub(crate) news: News,
     duration: Family<QueryLabels, Histogram, fn() -> Histogram>,
 }
 
@@ -50,6 +54,7 @@ impl RunMetrics {
             lateness: Histogram::new(WAIT_BUCKETS),
             permit_wait: Histogram::new(WAIT_BUCKETS),
             panics: Counter::default(),
+            news: News::new(),
             duration: Family::new_with_constructor(|| Histogram::new(RUN_BUCKETS)),
         };
         registry.register(

@@ -786,7 +786,7 @@ async fn a_target_is_down_when_nothing_of_it_came_in_the_last_attempt_or_the_log
     let world =
         World::new(vec![down(), down(), dns(), session([Act::now(server_error(Reason::Syntax, 1064))])]);
     assert!(!world.arranged.targets[0].is_up(), "nobody has answered yet");
-    for expected in ["down, changed", "down", "down, changed", "up, changed"] {
+    for expected in ["down, changed", "down", "down", "up, changed"] {
         world.run().await;
         check(&world, expected);
     }
