@@ -4,6 +4,7 @@
 
 mod isolation;
 mod logs;
+mod memory;
 mod pace;
 mod servers;
 

@@ -258,10 +258,9 @@ impl<J: Job + PartialEq> Scheduler<J> {
         }
     }
 
-    fn spawn(&self, item: Item<J>) -> Running<J> {
+    pub(crate) fn item_loop(&self, item: &Item<J>) -> ItemLoop<J> {
         let spread = self.startup_spread;
-        let pending_ms = Arc::new(AtomicU64::new(NOT_WAITING));
-        let item_loop = ItemLoop {
+        ItemLoop {
             timeline: self.timeline,
             schedule: Schedule::new(&item.target, &item.query, item.interval),
             startup: (item.interval > spread).then(|| Schedule::new(&item.target, &item.query, spread)),
@@ -271,8 +270,13 @@ impl<J: Job + PartialEq> Scheduler<J> {
             gate: Arc::clone(&self.gates[&item.target]),
             job: Arc::clone(&item.job),
             shared: Arc::clone(&self.shared),
-            pending_ms: Arc::clone(&pending_ms),
-        };
+            pending_ms: Arc::new(AtomicU64::new(NOT_WAITING)),
+        }
+    }
+
+    fn spawn(&self, item: Item<J>) -> Running<J> {
+        let item_loop = self.item_loop(&item);
+        let pending_ms = Arc::clone(&item_loop.pending_ms);
         let token = self.token.child_token();
         // Around the loop, not inside it: the loop has no exit path that could be wrong. Boxed, since each wrapper
         // keeps room both for what it was given and for what it made of it: several loops' worth for each item.

@@ -1,6 +1,7 @@
 //! The scheduler under a paused clock, with jobs that do what their script says.
 
 mod down;
+mod memory;
 mod permits;
 mod retry;
 mod standstill;
