@@ -498,7 +498,7 @@ fn every_other_reason_has_its_advice() {
         credentials: the secret or certificate could not be read on this machine, by this user
         too_many_connections: the server or the account has no connection left; a running exporter has up to max_connections of them
         blocked: the server knows no account for this host: create one for the host that it names
-        timeout: it did not end within 2s; its connection was closed, and no KILL sent: it may run there still; see SHOW FULL PROCESSLIST; ask for its plan with --explain, or give it more with --timeout
+        timeout: it did not end within 2s; the server itself ended it at its limit, and nothing of it runs any more; ask for its plan with --explain, or give it more with --timeout
         killed: somebody or something at the server ended the query or its session; try again
         lost: the server or something on the way ended the connection before the login was done
         protocol: is 10.0.0.1:3306 a MySQL or MariaDB server? X Protocol, for one, is another port
