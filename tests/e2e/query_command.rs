@@ -1,5 +1,7 @@
 //! `query`: a statement is tried on real servers, shown, compared and explained, and nothing of it is left there.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes its texts so")]
+
 use std::process::Command;
 
 use expect_test::expect;

@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Query, Reason, ResultLimits,
+        Query, ResultLimits,
         driver::Flavour,
         run::fake::{Act, Connect, Fake, Then, refused, server_error, session},
         statement::Statement,

@@ -402,11 +402,11 @@ fn an_empty_answer_and_a_server_that_nothing_is_for_are_said() {
 
 /// What is to be done about a failure.
 #[track_caller]
-fn check_help(failure: Failure, kill: Option<KillResult>, left_behind: bool, expected: &str) {
+fn check_help(failure: &Failure, kill: Option<KillResult>, left_behind: bool, expected: &str) {
     let attempt = attempt("--name sessions --target orders-1").unwrap();
     let trial = Trial { kill, left_behind, ..failed(Some(mariadb()), failure.clone()) };
     let (_, tried) = tried(attempt, vec![trial]);
-    assert_eq!(advice::help(&tried[0], &failure), expected);
+    assert_eq!(advice::help(&tried[0], failure), expected);
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn what_is_denied_comes_with_the_grant_that_gives_it() {
         ),
         (9999, "no", "give the account the privilege that the server names, and no more"),
     ] {
-        check_help(Failure::answered(Reason::Denied, message).with_code(code), None, false, grant);
+        check_help(&Failure::answered(Reason::Denied, message).with_code(code), None, false, grant);
     }
 }
 
@@ -456,7 +456,7 @@ fn a_timeout_says_who_ended_the_query_and_whether_anything_is_left() {
         let expected = format!(
             "it did not end within 2s; {ended}; ask for its plan with --explain, or give it more with --timeout"
         );
-        check_help(Failure::unanswered(Reason::Timeout, ""), kill, left_behind, &expected);
+        check_help(&Failure::unanswered(Reason::Timeout, ""), kill, left_behind, &expected);
     };
     let still = "it may run there still; see SHOW FULL PROCESSLIST";
     let nothing = "nothing of it runs any more";
@@ -474,7 +474,7 @@ fn a_timeout_says_who_ended_the_query_and_whether_anything_is_left() {
     check(Some(KillResult::Refused), true, &lingers("refused"));
     let locked = Failure::answered(Reason::Timeout, "").with_code(1205);
     let behind = "it waited for a lock, as behind an ALTER TABLE: SHOW FULL PROCESSLIST tells who waits and who is at work";
-    check_help(locked, None, false, behind);
+    check_help(&locked, None, false, behind);
 }
 
 #[test]
