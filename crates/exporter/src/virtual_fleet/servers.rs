@@ -158,7 +158,7 @@ impl Connection {
             }
             Health::Well | Health::LockedOut | Health::Crowded => sleep(SECOND / 200).await,
         }
-        rows.set_columns(vec![Column { name: "n".to_owned(), kind: CellKind::Text }]);
+        rows.set_columns(vec![Column { name: "n".to_owned(), kind: CellKind::Text, type_name: "BIGINT" }]);
         rows.push([Some(&b"1"[..])].into_iter()).unwrap();
         rows.mark_answered();
         Ok(())
