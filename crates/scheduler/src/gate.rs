@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::job::BackOff;
+use crate::{job::BackOff, outlook::NextTry};
 
 /// The back-off of a try that ended without a word about the target.
 const WITHOUT_A_WORD: BackOff = BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
@@ -105,6 +105,13 @@ impl Gate {
     /// The set of items has changed.
     pub(crate) fn set_shortest(&self, shortest: Duration) {
         self.state().shortest = shortest;
+    }
+
+    /// The back-off, if the target is down.
+    pub(crate) fn next_try(&self) -> Option<NextTry> {
+        let state = self.state();
+        let Down { failures, next_try, trying, .. } = state.down.as_ref()?;
+        Some(NextTry { failures: *failures, not_before: *next_try, trying: *trying })
     }
 
     /// Whether an item that is due at `now` may run.

@@ -10,6 +10,7 @@
 mod gate;
 mod item_loop;
 mod job;
+mod outlook;
 mod queue;
 mod schedule;
 mod scheduler;
@@ -18,6 +19,7 @@ mod tests;
 mod timeline;
 
 pub use job::{BackOff, Job, Missed, Start, Verdict};
+pub use outlook::{NextTick, NextTry};
 pub use schedule::{GRID, Schedule};
 pub use scheduler::{Changes, Item, Limits, Scheduler, Stats};
 pub use timeline::Timeline;

@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -17,6 +14,7 @@ use crate::{
     gate::{Gate, Rank},
     item_loop::{ItemLoop, NOT_WAITING, Shared},
     job::Job,
+    outlook::{NextTick, NextTry, Outlook},
     queue::Queue,
     schedule::Schedule,
     timeline::Timeline,
@@ -83,7 +81,7 @@ pub struct Changes {
 #[derive(Debug, Clone)]
 pub struct Stats {
     shared: Arc<Shared>,
-    pending: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
+    outlook: Outlook,
 }
 
 impl Stats {
@@ -119,10 +117,17 @@ impl Stats {
 
     /// How long ago the tick was due that has waited longest; zero if none has.
     pub fn oldest_overdue(&self) -> Duration {
-        let now_ms = self.shared.begun.elapsed().as_millis();
-        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = pending.iter().map(|ms| ms.load(Ordering::Relaxed)).min().unwrap_or(NOT_WAITING);
-        Duration::from_millis(u64::try_from(now_ms.saturating_sub(u128::from(oldest))).unwrap_or(0))
+        self.outlook.oldest(self.shared.begun).map_or(Duration::ZERO, |oldest| oldest.elapsed())
+    }
+
+    /// What this item does next; None if there is no such item.
+    pub fn next_tick(&self, query: &str, target: &str) -> Option<NextTick> {
+        self.outlook.next_tick(query, target, self.shared.begun)
+    }
+
+    /// When this target is tried next; None if it is not down.
+    pub fn next_try(&self, target: &str) -> Option<NextTry> {
+        self.outlook.next_try(target)
     }
 }
 
@@ -134,7 +139,7 @@ pub struct Scheduler<J> {
     running: BTreeMap<(Arc<str>, Arc<str>), Running<J>>,
     timeline: Timeline,
     startup_spread: Duration,
-    pending: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
+    outlook: Outlook,
     token: CancellationToken,
     tracker: TaskTracker,
     seed: u64,
@@ -162,7 +167,7 @@ impl<J: Job + PartialEq> Scheduler<J> {
             running: BTreeMap::new(),
             timeline,
             startup_spread: limits.startup_spread,
-            pending: Arc::default(),
+            outlook: Outlook::default(),
             token: CancellationToken::new(),
             tracker: TaskTracker::new(),
             seed,
@@ -171,7 +176,7 @@ impl<J: Job + PartialEq> Scheduler<J> {
 
     /// The scheduler's own numbers.
     pub fn stats(&self) -> Stats {
-        Stats { shared: Arc::clone(&self.shared), pending: Arc::clone(&self.pending) }
+        Stats { shared: Arc::clone(&self.shared), outlook: self.outlook.clone() }
     }
 
     /// Makes the running items these. An item that is equal keeps its task and everything with it; one that
@@ -199,7 +204,7 @@ impl<J: Job + PartialEq> Scheduler<J> {
             let running = self.spawn(item);
             self.running.insert(id, running);
         }
-        self.list_pending();
+        self.tell_outlook();
         changes
     }
 
@@ -215,12 +220,12 @@ impl<J: Job + PartialEq> Scheduler<J> {
             let running = self.spawn(item);
             self.running.insert(id, running);
         }
-        self.list_pending();
+        self.tell_outlook();
     }
 
-    fn list_pending(&self) {
-        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) =
-            self.running.values().map(|running| Arc::clone(&running.pending_ms)).collect();
+    fn tell_outlook(&self) {
+        let waiting = self.running.iter().map(|(id, running)| (id.clone(), Arc::clone(&running.pending_ms)));
+        self.outlook.replace(waiting, &self.gates);
     }
 
     /// Ends every item, dropping what runs, and returns when all tasks are gone.

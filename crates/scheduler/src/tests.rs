@@ -2,6 +2,7 @@
 
 mod down;
 mod memory;
+mod outlook;
 mod permits;
 mod retry;
 mod standstill;
