@@ -18,6 +18,7 @@ use crate::{
     Failure, Family, FamilyText, Kind, Reason, Target,
     driver::Server,
     fragment::{escape_label, labels_text},
+    record::TargetRecord,
 };
 
 /// Why ticks were missed, as labels.
@@ -96,6 +97,7 @@ pub struct TargetStats {
     connections: AtomicI64,
     connects: AtomicU64,
     kills: AtomicU64,
+    record: TargetRecord,
 }
 
 const NO_REASON: u8 = u8::MAX;
@@ -126,6 +128,7 @@ impl TargetStats {
             connections: AtomicI64::new(0),
             connects: AtomicU64::new(0),
             kills: AtomicU64::new(0),
+            record: TargetRecord::default(),
         }
     }
 
@@ -157,6 +160,22 @@ impl TargetStats {
     /// Ticks were missed, for the reason at this place of [`MISSED`].
     pub fn missed(&self, reason: usize, ticks: u64) {
         self.missed[reason].fetch_add(ticks, Relaxed);
+        self.record.missed(ticks);
+    }
+
+    /// How many ticks were missed since the start, by the reasons of [`MISSED`].
+    pub fn ticks_missed(&self) -> [u64; MISSED.len()] {
+        self.missed.each_ref().map(|ticks| ticks.load(Relaxed))
+    }
+
+    /// What is known of its runs.
+    pub fn record(&self) -> &TargetRecord {
+        &self.record
+    }
+
+    /// What the server said of itself at the last connect.
+    pub fn server(&self) -> Option<Arc<Server>> {
+        self.server.load_full()
     }
 
     /// The target's name.

@@ -15,6 +15,7 @@ use crate::{
     driver::{Driver, Flavour, QueryError, SessionState},
     lanes::{Lane, Lanes, Pool},
     query::ResultLimits,
+    record::{ItemRecord, Moment, Took},
     rollup::{GroupStats, TargetStats},
     snapshot::{Slot, Snapshot},
     statement::{Limited, Statement},
@@ -268,6 +269,28 @@ impl Item {
         &self.lanes.stats
     }
 
+    /// What is known of its runs.
+    pub fn record(&self) -> &ItemRecord {
+        &self.slot.record
+    }
+
+    /// Whether it has a result within its age limit, and so on the page.
+    pub fn is_shown(&self) -> bool {
+        self.slot.is_shown(BootTime::now())
+    }
+
+    /// Takes note of how a run went, for whoever looks; it changes nothing. `lateness` is from the tick to the lane.
+    pub fn note(&self, lateness: Duration, report: &Report) {
+        let took = Took { lateness: lateness + report.waited, duration: report.duration };
+        self.noted(took, &report.outcome);
+    }
+
+    fn noted(&self, took: Took, outcome: &Result<Option<Success>, Failure>) {
+        let now = Moment::now();
+        self.slot.record.note(now, took, outcome);
+        self.lanes.stats.record().note(now, took, outcome);
+    }
+
     /// One run. `permit` is the target's lane; it is given back when the run ends, or when the server has surely
     /// ended what the run left behind. Until `start_by` it may wait for its turn to connect; then it ends by itself: at
     /// its timeout and a short grace at the latest.
@@ -302,6 +325,8 @@ impl Item {
         let failure =
             Failure { answered: self.lanes.stats.is_up(), ..Failure::unanswered(Reason::Panic, message) };
         self.failed(&failure);
+        let took = Took { lateness: Duration::ZERO, duration: Duration::ZERO };
+        self.noted(took, &Err(failure.clone()));
         failure
     }
 

@@ -22,6 +22,7 @@ use crate::{
     Address, BootTime, Failure, Family, Kind, Query, Reason, Target,
     fragment::identity,
     mapping::{DROPPED, Mapped, Plan},
+    record::ItemRecord,
     rollup::{Lines, wall_ms},
 };
 
@@ -113,6 +114,7 @@ pub struct Slot {
     /// Whether the query has no statement for the target's server, so that the item does not exist there.
     absent: AtomicBool,
     last_success_ms: AtomicU64,
+    pub(crate) record: ItemRecord,
 }
 
 #[derive(Debug)]
@@ -168,6 +170,7 @@ impl Snapshot {
                     tried: AtomicBool::new(false),
                     absent: AtomicBool::new(false),
                     last_success_ms: AtomicU64::new(0),
+                    record: ItemRecord::default(),
                 }),
             };
             layout.slots.insert(id, Arc::clone(&slot));
@@ -409,6 +412,11 @@ impl Slot {
         let old = self.current.swap(new.clone());
         self.totals.count(old.as_deref(), new.as_deref());
         old
+    }
+
+    /// Whether there is a result within its age limit.
+    pub(crate) fn is_shown(&self, now: BootTime) -> bool {
+        self.current.load().as_ref().is_some_and(|published| published.expires > now)
     }
 
     fn fragment(&self, place: usize, now: BootTime) -> Option<Bytes> {

@@ -122,6 +122,7 @@ impl fleet_scheduler::Job for Job {
         if !matches!(report.outcome, Ok(None)) {
             self.duration.observe(report.duration.as_secs_f64());
         }
+        self.item.note(start.lateness + start.waited, &report);
         self.log(&report);
         verdict(&report.outcome)
     }

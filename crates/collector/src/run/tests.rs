@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     Password,
+    record::Outcome,
     testing::{self, metric, query, target},
 };
 
@@ -413,6 +414,8 @@ async fn a_run_that_panics_is_killed_at_the_server_and_gives_its_lane_back() {
     assert!(panicked.is_err());
     let failure = world.arranged.items[0].panicked("as the script says");
     assert_eq!((failure.reason, failure.is_down()), (Reason::Panic, false));
+    let last = world.arranged.items[0].record().last_run().unwrap();
+    assert_eq!(last.outcome, Outcome::Failure(failure.into()), "whoever looks sees it");
     assert_eq!(world.free_lanes(), 1);
     sleep(SECOND).await;
     assert_eq!((world.free_lanes(), world.arranged.targets[0].connections()), (2, 0));
