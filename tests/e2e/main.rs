@@ -21,6 +21,7 @@ mod rotation;
 mod secrets;
 mod session;
 mod shutdown;
+mod status;
 mod steady_state;
 mod support;
 mod tls;

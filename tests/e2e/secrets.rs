@@ -110,7 +110,17 @@ async fn a_password_of_awkward_characters_logs_in_and_is_nowhere_to_be_seen(serv
             .await;
         assert_eq!(page.reason("refused"), Some("auth"));
         assert_clean("the page", &page.text);
-        for path in ["/", "/-/ready", "/-/healthy", "/nothing"] {
+        for path in [
+            "/",
+            "/-/ready",
+            "/-/healthy",
+            "/nothing",
+            "/status",
+            "/status.json",
+            "/status?target=refused",
+            "/status.json?target=fails",
+            "/status.json?group=inline",
+        ] {
             let answer = exporter.get(path).await;
             assert_clean(path, &format!("{answer:?}"));
             assert_clean(path, &answer.body);

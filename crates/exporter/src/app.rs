@@ -19,6 +19,7 @@ use crate::{
     logging::Logging,
     metrics::{self, Live, Process, RunMetrics},
     plan::{STARTUP_SPREAD, plan},
+    status::{Board, Facts},
     suspension::Suspension,
 };
 
@@ -95,8 +96,19 @@ impl App {
         let (arranged, wanted) = plan(config, &collector, &run_metrics);
         let arranged = Arc::new(arranged);
         let (tasks, token) = (TaskTracker::new(), CancellationToken::new());
-        let sources =
-            Sources { snapshot, rollups: rollups(&collector, &arranged), registry: Arc::new(registry) };
+        let board = Board::new(Facts {
+            started,
+            stats: scheduler.stats(),
+            collector: Arc::clone(&collector),
+            log_dropped: logging.dropped(),
+        });
+        board.show(config, &arranged.items);
+        let sources = Sources {
+            snapshot,
+            rollups: rollups(&collector, &arranged),
+            registry: Arc::new(registry),
+            status: board.source(),
+        };
         let state = State::new(sources, http_metrics, env!("CARGO_PKG_VERSION"), started);
         tasks.spawn(fleet_http::serve(listener, Arc::new(state), token.clone()));
         tasks.spawn(token.clone().run_until_cancelled_owned(sweep(

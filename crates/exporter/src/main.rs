@@ -10,6 +10,7 @@ mod metrics;
 mod news;
 mod plan;
 mod query;
+mod status;
 mod suspension;
 #[cfg(test)]
 mod virtual_fleet;

@@ -15,6 +15,7 @@ pub mod registry;
 pub mod routes;
 pub mod server;
 pub mod state;
+pub mod status;
 mod write_progress;
 
 pub use body::Page;

@@ -11,7 +11,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{Page, State, negotiate};
+use crate::{
+    Page, State, negotiate,
+    status::{self, Format},
+};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -27,6 +30,8 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 const ROUTES: &[Route] = &[
     Route { path: "/", methods: READ, link: None, endpoint: Endpoint::Index },
     Route { path: "/metrics", methods: READ, link: Some("Metrics"), endpoint: Endpoint::Metrics },
+    Route { path: "/status", methods: READ, link: Some("Status"), endpoint: Endpoint::Status(Format::Html) },
+    Route { path: "/status.json", methods: READ, link: None, endpoint: Endpoint::Status(Format::Json) },
     Route { path: "/-/healthy", methods: READ, link: Some("Health"), endpoint: Endpoint::Healthy },
     Route { path: "/-/ready", methods: READ, link: Some("Readiness"), endpoint: Endpoint::Ready },
 ];
@@ -45,13 +50,14 @@ struct Route {
 enum Endpoint {
     Index,
     Metrics,
+    Status(Format),
     Healthy,
     Ready,
 }
 
 /// The answer to a request; its body, if it has one, is not read.
 ///
-/// A query string is ignored. HEAD is answered like GET, `Content-Length` included, without the body.
+/// Only the status pages have a use for a query string. HEAD is answered like GET, `Content-Length` included, without the body.
 pub async fn respond(state: &Arc<State>, request: &Request<()>) -> Response<Page> {
     let response = match ROUTES.iter().find(|route| route.path == request.uri().path()) {
         None => not_found(),
@@ -65,6 +71,7 @@ async fn endpoint(endpoint: Endpoint, state: &Arc<State>, request: &Request<()>)
     match endpoint {
         Endpoint::Index => answer(StatusCode::OK, HTML, index(&state.version)),
         Endpoint::Metrics => metrics(state, request).await,
+        Endpoint::Status(format) => status::answer(&state.status, request.uri().query(), format).await,
         Endpoint::Healthy => answer(StatusCode::OK, PLAIN, "healthy\n".to_owned()),
         Endpoint::Ready => ready(state),
     }
@@ -200,6 +207,7 @@ mod tests {
             snapshot: Arc::new(Snapshot::default()),
             rollups: Box::new(rollups),
             registry: Arc::new(registry),
+            status: Arc::new(|| crate::status::tests::fleet(0)),
         };
         Arc::new(State::new(sources, metrics, "1.2.3 <&>", Instant::now()))
     }
@@ -238,11 +246,16 @@ mod tests {
     #[tokio::test]
     async fn each_request_has_its_answer() {
         const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-        const NOT_FOUND: &str = "not found; there are /, /metrics, /-/healthy and /-/ready\n";
+        const NOT_FOUND: &str =
+            "not found; there are /, /metrics, /status, /status.json, /-/healthy and /-/ready\n";
         check("GET", "/", 200, HTML, "<!DOCTYPE html>").await;
         check("GET", "/metrics", 200, METRICS, "# HELP query_exporter_scrape_duration_seconds ").await;
         check("GET", "/metrics?name[]=up", 200, METRICS, "# HELP ").await;
         check("GET", "http://exporter:9104/metrics", 200, METRICS, "# HELP ").await;
+        check("GET", "/status", 200, HTML, "<!DOCTYPE html>").await;
+        check("GET", "/status?target=x", 404, HTML, "<!DOCTYPE html>").await;
+        check("GET", "/status.json?x", 200, "application/json", "{\"at\":").await;
+        check("POST", "/status", 405, PLAIN, "use GET or HEAD\n").await;
         check("GET", "/-/healthy", 200, PLAIN, "healthy\n").await;
         check("GET", "/-/ready", 200, PLAIN, "ready\n").await;
         check("GET", "/metrics/", 404, PLAIN, NOT_FOUND).await;
@@ -281,6 +294,7 @@ mod tests {
             <p>Version 1.2.3 &lt;&amp;&gt;</p>
             <ul>
             <li><a href="metrics">Metrics</a></li>
+            <li><a href="status">Status</a></li>
             <li><a href="-/healthy">Health</a></li>
             <li><a href="-/ready">Readiness</a></li>
             </ul>
@@ -339,6 +353,7 @@ mod tests {
             snapshot: Arc::new(Snapshot::default()),
             rollups: Box::new(|| panic!("planted")),
             registry: Arc::new(registry),
+            status: Arc::new(|| crate::status::tests::fleet(0)),
         };
         let state = Arc::new(State::new(sources, metrics, "", Instant::now()));
         for _ in 0..9 {

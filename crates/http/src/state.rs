@@ -22,6 +22,7 @@ use crate::{
     negotiate::Format,
     plain::Plain,
     registry,
+    status::{self, Status},
 };
 
 /// Pages built at once. Each takes a processor for some milliseconds and, until it is sent, a copy of the small
@@ -46,6 +47,8 @@ pub struct Sources {
     pub rollups: Rollups,
     /// The exporter's metrics of the process; complete, since it is shared.
     pub registry: Arc<Registry>,
+    /// How the fleet does, for the status pages.
+    pub status: status::Source,
 }
 
 impl fmt::Debug for Sources {
@@ -85,6 +88,7 @@ impl HttpMetrics {
 pub struct State {
     sources: Sources,
     pub(crate) metrics: HttpMetrics,
+    pub(crate) status: Arc<Status>,
     pub(crate) version: String,
     started: Instant,
     /// One permit for each page being built.
@@ -97,6 +101,7 @@ impl State {
     /// `version` is shown on the start page; `started` is when the process began, for readiness.
     pub fn new(sources: Sources, metrics: HttpMetrics, version: impl Into<String>, started: Instant) -> Self {
         Self {
+            status: Arc::new(Status::new(Arc::clone(&sources.status))),
             sources,
             metrics,
             version: version.into(),

@@ -166,6 +166,11 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Loaded, Report> {
 }
 
 impl Config {
+    /// Each target, and whether it is paused.
+    pub(crate) fn targets_and_pauses(&self) -> impl Iterator<Item = (&Arc<Target>, bool)> {
+        self.parts.fleet.members.iter().map(|member| (&member.target, member.paused))
+    }
+
     /// One line on what the configuration amounts to.
     pub(crate) fn summary(&self) -> String {
         let mut busiest: BTreeMap<&str, (f64, usize)> = BTreeMap::new();

@@ -30,6 +30,7 @@ fn state(size: usize) -> Arc<State> {
         snapshot: Arc::new(Snapshot::default()),
         rollups: Box::new(rollups),
         registry: Arc::new(registry),
+        status: Arc::new(|| crate::status::tests::fleet(0)),
     };
     Arc::new(State::new(sources, metrics, "1.2.3", Instant::now()))
 }
