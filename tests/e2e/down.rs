@@ -10,6 +10,7 @@ use tokio::{
 
 use crate::support::{
     account::Account,
+    bystander::assert_untroubled,
     exporter::{Exporter, SOON},
     note, on_both_servers,
     page::Page,
@@ -147,7 +148,7 @@ async fn a_server_that_was_restarted_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_delays_nobody_and_is_not_flooded() {
+async fn t12_a_frozen_server_delays_nobody_and_is_not_flooded() {
     let (frozen, well) = (servers::own_mariadb(), servers::mariadb());
     let on_frozen = Account::new(&frozen, "frozen").await;
     let on_well = Account::new(well, "well").await;
@@ -190,6 +191,7 @@ async fn a_frozen_server_delays_nobody_and_is_not_flooded() {
     assert!(watched.most <= 3, "{watched:?}");
     assert_eq!((page.runs("well", "failure"), page.missed("well")), (0, 0));
 
+    assert_untroubled(&exporter.page().await, "well");
     drop(admin);
     exporter.stop(&[(&frozen, &on_frozen), (well, &on_well)]).await;
     assert_eq!(sockets_to(frozen.port), 0);

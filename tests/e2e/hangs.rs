@@ -6,6 +6,7 @@ use tokio::{select, time::timeout};
 
 use crate::support::{
     account::Account,
+    bystander::Bystander,
     exporter::{Exporter, SOON},
     note, on_both_servers,
     page::Page,
@@ -13,10 +14,10 @@ use crate::support::{
 };
 
 on_both_servers!(
-    a_query_that_hangs_is_gone_two_seconds_after_its_timeout,
-    a_query_behind_an_alter_table_gives_up_and_the_alter_proceeds,
-    an_idle_connection_that_was_killed_fails_no_run,
-    a_query_that_was_killed_succeeds_at_its_next_run,
+    t11_a_query_that_hangs_is_gone_two_seconds_after_its_timeout,
+    t13_a_query_behind_an_alter_table_gives_up_and_the_alter_proceeds,
+    t14_an_idle_connection_that_was_killed_fails_no_run,
+    t14_a_query_that_was_killed_succeeds_at_its_next_run,
     a_target_that_many_want_gets_no_more_connections_than_allowed,
 );
 
@@ -36,10 +37,13 @@ const DEEPER: &str = "/*+ SET_VAR(cte_max_recursion_depth = 4294967295) */";
 /// A query with a gauge of its own name, which counts its rows.
 fn query(name: &str, sql: &str, interval: &str) -> String {
     format!(
-        "[queries.{name}]\nsql = '''{sql}'''\ninterval = \"{interval}\"\ntimeout = \"1s\"\n\
+        "[queries.{name}]\ngroups = [\"g\"]\nsql = '''{sql}'''\ninterval = \"{interval}\"\ntimeout = \"1s\"\n\
          [queries.{name}.metrics.{name}]\ntype = \"gauge\"\nhelp = \"{name}\"\nstatic_value = 1\n"
     )
 }
+
+/// The groups of such a query.
+const OF_ONE: &str = "groups = [\"g\"]";
 
 fn timeouts(page: &Page) -> u64 {
     page.count("query_exporter_failures_total", &[("group", "g"), ("reason", "timeout")])
@@ -50,7 +54,8 @@ fn kills(page: &Page, result: &str) -> u64 {
     page.count("query_exporter_group_kills_total", &[("group", "g"), ("result", result)])
 }
 
-async fn a_query_that_hangs_is_gone_two_seconds_after_its_timeout(server: &Server) {
+async fn t11_a_query_that_hangs_is_gone_two_seconds_after_its_timeout(server: &Server) {
+    let beside = Bystander::start().await;
     let account = Account::new(server, "hang").await;
     let sql = match server.kind {
         Kind::MariaDb => vec!["select sleep(100) as n".to_owned(), CPU_BOUND_ON_MARIADB.to_owned()],
@@ -60,7 +65,7 @@ async fn a_query_that_hangs_is_gone_two_seconds_after_its_timeout(server: &Serve
             format!("{RECURSIVE} select {DEEPER} count(*) as n from r"),
         ],
     };
-    let mut config = account.group("g", &["db"]);
+    let mut config = account.group("g", &["db"]) + &beside.config();
     for (n, sql) in sql.iter().enumerate() {
         config += &query(&format!("hangs_{n}"), sql, "4s");
     }
@@ -79,16 +84,19 @@ async fn a_query_that_hangs_is_gone_two_seconds_after_its_timeout(server: &Serve
     assert!(page.is_up("db"));
     assert_eq!(page.value("query_exporter_answers", &[]), Some(1.0));
 
+    beside.assert_untroubled(&exporter).await;
     exporter.stop(&[(server, &account)]).await;
 }
 
 #[tokio::test]
-async fn a_sleep_that_mysql_cuts_short_publishes_nothing() {
+async fn t11_a_sleep_that_mysql_cuts_short_publishes_nothing() {
     let Some(server) = servers::mysql() else { return };
+    let beside = Bystander::start().await;
     let account = Account::new(server, "sleep").await;
     let sql = "sql = \"select sleep(3) as s\"\ninterval = \"2s\"\ntimeout = \"1s\"\n";
     let metric = "[queries.s.metrics.s]\ntype = \"gauge\"\nhelp = \"s\"\nvalue = \"s\"\n";
-    let config = format!("{}[queries.s]\n{sql}{metric}", account.group("g", &["db"]));
+    let config =
+        format!("{}[queries.s]\n{OF_ONE}\n{sql}{metric}{}", account.group("g", &["db"]), beside.config());
     let exporter = Exporter::start(&config).await;
 
     // The server answers it at its limit with a row, and without an error.
@@ -97,16 +105,18 @@ async fn a_sleep_that_mysql_cuts_short_publishes_nothing() {
     assert_eq!(page.runs("db", "success"), 0);
     assert_eq!(page.reason("db"), Some("timeout"));
 
+    beside.assert_untroubled(&exporter).await;
     exporter.stop(&[(server, &account)]).await;
 }
 
-async fn a_query_behind_an_alter_table_gives_up_and_the_alter_proceeds(server: &Server) {
+async fn t13_a_query_behind_an_alter_table_gives_up_and_the_alter_proceeds(server: &Server) {
+    let beside = Bystander::start().await;
     let account = Account::new(server, "behind").await;
     let schema = &account.schema;
     let (mut admin, mut reader, mut owner) =
         (server.admin().await, server.admin().await, server.admin().await);
     admin.run(&format!("create table {schema}.t (n int); insert into {schema}.t values (1)")).await;
-    let config = account.group("g", &["db"]) + &query("reads", "select n from t", "2s");
+    let config = account.group("g", &["db"]) + &beside.config() + &query("reads", "select n from t", "2s");
     let exporter = Exporter::start(&config).await;
     exporter.wait_until("it reads", SOON, |page| page.runs("db", "success") >= 1).await;
 
@@ -130,17 +140,20 @@ async fn a_query_behind_an_alter_table_gives_up_and_the_alter_proceeds(server: &
     timeout(SOON, alter).await.expect("nothing of ours is in the way of the ALTER");
     exporter.wait_for_runs("db", 1, SOON).await;
 
+    beside.assert_untroubled(&exporter).await;
     exporter.stop(&[(server, &account)]).await;
 }
 
 /// MySQL limits SELECT alone.
 #[tokio::test]
-async fn a_statement_that_the_server_does_not_limit_is_killed() {
+async fn t11_a_statement_that_the_server_does_not_limit_is_killed() {
     let Some(server) = servers::mysql() else { return };
+    let beside = Bystander::start().await;
     let account = Account::new(server, "killed").await;
     let mut admin = server.admin().await;
     admin.run(&format!("create table {}.t (n int)", account.schema)).await;
     let config = account.group("g", &["db"])
+        + &beside.config()
         + &query("shows", "show tables where sleep(60) = 0", "2s")
         + &query("answers", "select 1 as n", "1s");
     let exporter = Exporter::start(&config).await;
@@ -157,14 +170,16 @@ async fn a_statement_that_the_server_does_not_limit_is_killed() {
         page.count("query_exporter_ticks_missed_total", &[("target", "db"), ("reason", "target_down")]);
     assert_eq!((page.is_up("db"), missed), (true, 0));
 
+    beside.assert_untroubled(&exporter).await;
     let log = exporter.stop_and_read(&[(server, &account)]).await;
     assert!(!log.iter().any(|line| line.contains("target is down")), "{log:#?}");
 }
 
-async fn an_idle_connection_that_was_killed_fails_no_run(server: &Server) {
+async fn t14_an_idle_connection_that_was_killed_fails_no_run(server: &Server) {
+    let beside = Bystander::start().await;
     let account = Account::new(server, "idle").await;
     let mut admin = server.admin().await;
-    let config = account.group("g", &["db"]) + &query("answers", "select 1 as n", "1s");
+    let config = account.group("g", &["db"]) + &beside.config() + &query("answers", "select 1 as n", "1s");
     let exporter = Exporter::start(&config).await;
     exporter.wait_until("it answers", SOON, |page| page.runs("db", "success") >= 1).await;
 
@@ -175,10 +190,12 @@ async fn an_idle_connection_that_was_killed_fails_no_run(server: &Server) {
     assert_eq!(page.runs("db", "failure"), 0, "{}", exporter.log().text());
     assert!(page.of("db", "query_exporter_connects_total") >= 2);
 
+    beside.assert_untroubled(&exporter).await;
     exporter.stop(&[(server, &account)]).await;
 }
 
-async fn a_query_that_was_killed_succeeds_at_its_next_run(server: &Server) {
+async fn t14_a_query_that_was_killed_succeeds_at_its_next_run(server: &Server) {
+    let beside = Bystander::start().await;
     let account = Account::new(server, "midway").await;
     let mut admin = server.admin().await;
     let schema = &account.schema;
@@ -186,7 +203,7 @@ async fn a_query_that_was_killed_succeeds_at_its_next_run(server: &Server) {
     admin.run(&format!("create table {schema}.t (n int); insert into {schema}.t values (1)")).await;
     let mut owner = server.admin().await;
     owner.run(&format!("lock tables {schema}.t write")).await;
-    let config = account.group("g", &["db"]) + &query("reads", "select n from t", "2s");
+    let config = account.group("g", &["db"]) + &beside.config() + &query("reads", "select n from t", "2s");
     let exporter = Exporter::start(&config).await;
 
     let session = account.busy_with(&mut admin, "select", SOON).await;
@@ -201,6 +218,7 @@ async fn a_query_that_was_killed_succeeds_at_its_next_run(server: &Server) {
     let page = exporter.wait_until("it succeeds", SOON, |page| page.runs("db", "success") >= 1).await;
     assert_eq!(page.value("query_exporter_reads", &[]), Some(1.0));
 
+    beside.assert_untroubled(&exporter).await;
     exporter.stop(&[(server, &account)]).await;
 }
 
@@ -215,13 +233,13 @@ async fn a_target_that_many_want_gets_no_more_connections_than_allowed(server: &
         config = config + &account.group(&group, &[&group]) + &format!("max_connections = {allowed}\n");
         accounts.push(account);
     }
+    const ALL: &str = "groups = [\"g1\", \"g2\", \"g3\"]";
     for n in 0..6 {
-        config += &query(&format!("sleeps_{n}"), "select sleep(60) as n", "2s");
+        config += &query(&format!("sleeps_{n}"), "select sleep(60) as n", "2s").replace(OF_ONE, ALL);
     }
     // MySQL ends these by KILL only, and the side connection for that counts too.
-    let head = "[queries.shows]\n";
-    let on_two = format!("{head}groups = [\"g2\", \"g3\"]\n");
-    config += &query("shows", "show tables where sleep(60) = 0", "2s").replace(head, &on_two);
+    let on_two = "groups = [\"g2\", \"g3\"]";
+    config += &query("shows", "show tables where sleep(60) = 0", "2s").replace(OF_ONE, on_two);
     let exporter = Exporter::start(&config).await;
 
     let busy = exporter.wait_until("each target failed many times", SOON * 2, |page| {
