@@ -93,7 +93,7 @@ async fn a_good_configuration_passes_its_check_with_a_summary_and_without_a_conn
 }
 
 #[tokio::test]
-async fn every_mistake_of_a_configuration_is_told_with_its_place() {
+async fn t43_every_mistake_of_a_configuration_is_told_with_its_place() {
     let bad = config("127.0.0.1:1").replace("1s", "fast").replace("gauge", "guage");
     let (folder, path) = folder_with(&bad);
     for check in [&["--check"][..], &[]] {

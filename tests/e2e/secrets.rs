@@ -7,12 +7,13 @@ use base64::{
 
 use crate::support::{
     account::Account,
+    bystander::Bystander,
     exporter::{Exporter, SOON, check, write_private},
     on_both_servers, quoted,
     servers::Server,
 };
 
-on_both_servers!(a_password_of_awkward_characters_logs_in_and_is_nowhere_to_be_seen);
+on_both_servers!(t45_a_password_of_awkward_characters_logs_in_and_is_nowhere_to_be_seen);
 
 /// The word in its middle stays the same in a URL, in JSON, in TOML, in SQL and in Rust's Debug output.
 const PASSWORD: &str = "a'b\"c`d#e@f%g:h\\i/j;k Zx9Canary7 ü€ß%41&?=$(x)*{}[]<>,.~!|^+-_end";
@@ -21,6 +22,9 @@ const CANARY: &str = "Zx9Canary7";
 /// One query each second, on whatever targets there are.
 const QUERY: &str = "[queries.q]\nsql = \"select 1 as n\"\ninterval = \"1s\"\ntimeout = \"1s\"\n\
     [queries.q.metrics.n]\ntype = \"gauge\"\nhelp = \"n\"\nvalue = \"n\"\n";
+
+/// The same, on each group but the bystander's.
+const OF_THESE: &str = "[queries.q]\ngroups = [\"inline\", \"file\", \"env\", \"command\", \"fails\", \"defaults\", \"refused\", \"dead\", \"unknown\"]";
 
 /// Asserts that the text has the password in no form.
 #[track_caller]
@@ -62,7 +66,7 @@ fn the_search_finds_what_it_looks_for() {
     }
 }
 
-async fn a_password_of_awkward_characters_logs_in_and_is_nowhere_to_be_seen(server: &Server) {
+async fn t45_a_password_of_awkward_characters_logs_in_and_is_nowhere_to_be_seen(server: &Server) {
     let account = Account::with_password(server, "secret", PASSWORD).await;
     let (user, address) = (quoted(&account.user), quoted(&account.address));
     let inline = account.group("inline", &["inline"]);
@@ -88,7 +92,9 @@ async fn a_password_of_awkward_characters_logs_in_and_is_nowhere_to_be_seen(serv
     let ill = refused.group("refused", &["refused"])
         + &account.group_of("dead", "dead = \"127.0.0.1:1\"")
         + &account.group_of("unknown", "unknown = \"no-such-host.invalid:3306\"");
-    let config = inline + &file + &env + &command + &defaults + &ill + QUERY;
+    let beside = Bystander::start().await;
+    let mut config = inline + &file + &env + &command + &defaults + &ill + &beside.config();
+    config += &QUERY.replace("[queries.q]", OF_THESE);
 
     for format in ["text", "json"] {
         let exporter = Exporter::start_with(&config, |command, folder| {
@@ -125,6 +131,7 @@ async fn a_password_of_awkward_characters_logs_in_and_is_nowhere_to_be_seen(serv
             assert_clean(path, &format!("{answer:?}"));
             assert_clean(path, &answer.body);
         }
+        beside.assert_untroubled(&exporter).await;
         let log = exporter.log().clone();
         exporter.stop(&[(server, &account)]).await;
         let log = log.text();

@@ -40,7 +40,7 @@ pub(crate) async fn login(target: &Target, reads: &Arc<Semaphore>) -> Result<Log
         Password::None => (None, Secret::new("")),
         Password::Inline(secret) => (None, secret.clone()),
         Password::Env(name) => (None, variable(name)?),
-        Password::File(path) => (None, Secret::new(without_line_end(&read(path, reads).await?))),
+        Password::File(path) => (None, file(path, reads).await?),
         Password::Command(command) => (None, run(command).await?),
         Password::DefaultsFile { path, section } => defaults(path, section, reads).await?,
     };
@@ -82,6 +82,19 @@ fn variable(name: &str) -> Result<Secret, Failure> {
         // Not the error's own text, which quotes the value.
         std::env::VarError::NotUnicode(_) => failed(format!("the environment variable {name} is not UTF-8")),
     })
+}
+
+/// Reads a file that holds nothing but a password. Somebody is about to write an empty one: with no password at all,
+/// each try would count against the account.
+async fn file(path: &Path, reads: &Arc<Semaphore>) -> Result<Secret, Failure> {
+    let content = read(path, reads).await?;
+    let password = without_line_end(&content);
+    if password.is_empty() {
+        let message =
+            format!("{}: is empty; an account without a password needs no password_file", path.display());
+        return Err(failed(message));
+    }
+    Ok(Secret::new(password))
 }
 
 /// Reads a secret.

@@ -1,6 +1,7 @@
 //! The faults of docs/faults.md, each a test named by its number: a simulated server that plays it, a healthy one
 //! beside it, and what the page says of both.
 
+mod configured;
 mod connecting;
 mod data;
 mod running;

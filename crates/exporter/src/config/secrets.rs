@@ -73,8 +73,11 @@ impl Needed {
                 });
             }
         };
-        let error = readable(path).err()?;
-        Some((format!("the {what} file {} cannot be read: {error}", path.display()), help))
+        match readable(path) {
+            Err(error) => Some((format!("the {what} file {} cannot be read: {error}", path.display()), help)),
+            Ok(0) => Some((format!("the {what} file {} is empty", path.display()), help)),
+            Ok(_) => None,
+        }
     }
 }
 
@@ -111,10 +114,15 @@ fn read_pem(path: &Path) -> io::Result<Vec<u8>> {
     Ok(pem)
 }
 
-/// Opens the file without reading it: a secret is read when it is used.
-fn readable(path: &Path) -> io::Result<()> {
+/// Opens the file without reading it: a secret is read when it is used. Gives its length, 1 where it is not a file with
+/// a length, such as a pipe.
+fn readable(path: &Path) -> io::Result<u64> {
     let file = File::open(path)?;
-    if file.metadata()?.is_dir() { Err(io::Error::other("it is a directory")) } else { Ok(()) }
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::other("it is a directory"));
+    }
+    Ok(if metadata.is_file() { metadata.len() } else { 1 })
 }
 
 /// Whether a program is a file, by its path or in one of the folders of PATH.
@@ -150,6 +158,7 @@ pub(crate) fn missing_secrets(config: &Config) -> Report {
 
 /// What only the file system can tell: a password that others may read.
 pub(super) fn check_files(config: &Config, found: &mut Findings) {
+    check_password_files(config, found);
     let mut files = BTreeSet::new();
     for at in &config.inline {
         let path = Path::new(found.sources.name(at));
@@ -161,6 +170,25 @@ pub(super) fn check_files(config: &Config, found: &mut Findings) {
             found
                 .warn(at, format!("others may read this password: the file's mode is {mode:04o}"))
                 .help(format!("run chmod 600 {}, or use password_file", name.display()));
+        }
+    }
+}
+
+/// One warning for each setting, however many files it names.
+fn check_password_files(config: &Config, found: &mut Findings) {
+    let mut settings = BTreeSet::new();
+    let files = config.needs.iter().filter_map(|need| match &need.what {
+        Needed::Password(path) => Some((&need.at, path)),
+        _ => None,
+    });
+    for (at, path) in files {
+        if let Some(mode) = mode_if_readable_by_others(path)
+            && settings.insert(at.start)
+        {
+            let path = path.display();
+            found
+                .warn(at, format!("others may read the password in {path}: the file's mode is {mode:04o}"))
+                .help(format!("run chmod 600 {path}"));
         }
     }
 }

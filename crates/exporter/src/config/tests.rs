@@ -79,7 +79,7 @@ fn each_file_of_the_corpus_says_what_is_promised() {
 }
 
 #[test]
-fn twelve_mistakes_are_twelve_messages() {
+fn t43_twelve_mistakes_are_twelve_messages() {
     let path = folder("tests/config/twelve-mistakes.toml");
     let report = load(&path).unwrap_err();
     assert_eq!(report.iter().count(), 12, "{report}");
