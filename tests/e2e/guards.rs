@@ -1,4 +1,4 @@
-//! What target_info says of a server, and what is told of one that refuses the session's guards.
+//! What `target_info` says of a server, and what is told of one that refuses the session's guards.
 
 use fleetsim::{Answer, Preset, Script, Sim};
 
@@ -15,7 +15,7 @@ on_both_servers!(a_server_takes_every_guard_and_says_its_role);
 const QUERY: &str = "[queries.q]\nsql = \"select 42 as n\"\ninterval = \"1s\"\ntimeout = \"1s\"\n\
     [queries.q.metrics.n]\ntype = \"gauge\"\nhelp = \"n\"\nvalue = \"n\"\n";
 
-/// Whether target_info has these labels.
+/// Whether `target_info` has these labels.
 fn says(page: &Page, labels: &[(&str, &str)]) -> bool {
     page.value("query_exporter_target_info", labels) == Some(1.0)
 }

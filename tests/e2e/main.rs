@@ -16,6 +16,7 @@ mod logs;
 mod pages;
 mod process_count;
 mod query_command;
+mod read_only;
 mod results;
 mod rotation;
 mod secrets;
