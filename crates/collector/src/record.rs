@@ -224,8 +224,8 @@ mod tests {
             &[Ok(Some(series(3))), Err(denied()), Err(denied()), Ok(Some(series(4))), Ok(None)],
             &expect![[r#"
                 10: success None; 0 since 10; result Some((3, 0)); up true since 10, down None
-                20: denied: not yours; 1 since 20; result Some((3, 10)); up true since 10, down None
-                30: denied: not yours; 2 since 20; result Some((3, 20)); up true since 10, down None
+                20: denied: not yours (error 1142); 1 since 20; result Some((3, 10)); up true since 10, down None
+                30: denied: not yours (error 1142); 2 since 20; result Some((3, 20)); up true since 10, down None
                 40: success None; 0 since 40; result Some((4, 0)); up true since 10, down None
                 50: not for the server; 0 since 50; result None; up true since 10, down None
             "#]],
@@ -246,7 +246,7 @@ mod tests {
             ],
             &expect![[r#"
                 10: refused: nobody listens; 1 since 10; result None; up false since 10, down Some((10, Refused))
-                20: denied: not yours; 2 since 10; result None; up true since 20, down Some((10, Refused))
+                20: denied: not yours (error 1142); 2 since 10; result None; up true since 20, down Some((10, Refused))
                 30: refused: nobody listens; 3 since 10; result None; up false since 30, down Some((30, Refused))
                 40: refused: nobody listens; 4 since 10; result None; up false since 30, down Some((40, Refused))
                 50: success None; 0 since 50; result Some((1, 0)); up true since 50, down Some((40, Refused))

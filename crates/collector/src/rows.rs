@@ -43,7 +43,7 @@ pub enum TooLarge {
     Columns,
 }
 
-/// The most columns of an answer; its driver looks. No table of InnoDB has more than 1,017.
+/// The most columns of an answer; its driver looks. No table of `InnoDB` has more than 1,017.
 pub const MAX_COLUMNS: usize = 1024;
 
 /// The rows of one answer. The cells lie in one buffer, since most answers are small and frequent.
