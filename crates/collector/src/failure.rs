@@ -69,6 +69,14 @@ impl Reason {
         Self::Panic,
     ];
 
+    /// Whether it is one of the ways in which nothing comes back. A server that dies goes from one to the other.
+    pub fn is_silence(self) -> bool {
+        matches!(
+            self,
+            Self::Dns | Self::Refused | Self::Unreachable | Self::ConnectTimeout | Self::Timeout | Self::Lost
+        )
+    }
+
     /// The value of the label.
     pub fn as_str(self) -> &'static str {
         match self {

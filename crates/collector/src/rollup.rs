@@ -146,15 +146,22 @@ impl TargetStats {
         !self.up.swap(true, Relaxed)
     }
 
-    /// A run failed. Returns whether the target is down since, or up since.
+    /// A run failed. Returns whether that is news of the target: it is down or up since, or down for a reason of another
+    /// kind.
     pub fn failed(&self, failure: &Failure) -> bool {
         self.failures.fetch_add(1, Relaxed);
         let place = Reason::ALL.iter().position(|reason| *reason == failure.reason).unwrap_or_default();
         self.group.failures[place].fetch_add(1, Relaxed);
         let before = self.reason.swap(u8::try_from(place).unwrap_or(NO_REASON), Relaxed);
         let was_up = self.up.swap(!failure.is_down(), Relaxed);
+        if was_up || !failure.is_down() {
+            return was_up == failure.is_down();
+        }
         // Nobody was up before the first run, but that it is down is news.
-        was_up == failure.is_down() || (failure.is_down() && before == NO_REASON)
+        let before = Reason::ALL.get(usize::from(before));
+        before.is_none_or(|before| {
+            *before != failure.reason && !(before.is_silence() && failure.reason.is_silence())
+        })
     }
 
     /// Ticks were missed, for the reason at this place of [`MISSED`].
@@ -446,7 +453,9 @@ mod tests {
         assert!(target.failed(&Failure::unanswered(Reason::Refused, "x")));
         assert!(!target.is_up());
         assert!(!target.failed(&Failure::unanswered(Reason::Refused, "x")), "still down");
-        assert!(!target.failed(&Failure::unanswered(Reason::Dns, "x")), "still down, if for another reason");
+        assert!(!target.failed(&Failure::unanswered(Reason::Dns, "x")), "still down, and still silent");
+        assert!(target.failed(&Failure::answered(Reason::Auth, "x")), "down for a reason of another kind");
+        assert!(!target.failed(&Failure::answered(Reason::Auth, "x")));
     }
 
     #[test]

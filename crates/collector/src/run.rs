@@ -184,7 +184,7 @@ pub struct Report {
     pub duration: Duration,
     /// How long it then waited for its turn to connect; no part of the duration, and of no timeout.
     pub waited: Duration,
-    /// Whether the target is down since, or up since.
+    /// Whether it is news of the target: down or up since, or down for a reason of another kind.
     pub target_changed: bool,
 }
 

@@ -1,7 +1,7 @@
 //! How much the log tells of targets and items: changes, and no more of them than somebody can read.
 //!
-//! A change is one line, but of many at once the first ones only, and of who changes again and again the first two in
-//! a while; the rest is counted and told in sums. Who stays down is told of every ten minutes.
+//! A change is one line, but of many at once the first ones only, and of who changes again and again the first three
+//! in a while; the rest is counted and told in sums. Who stays down is told of every ten minutes.
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +19,9 @@ const LINES: usize = 20;
 /// How soon what was too much is told in sums.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Lines about one target or item in one [`PERIOD`]: that something is wrong, and that it is over.
-const LINES_OF_ONE: u32 = 2;
+/// Lines about one target or item in one [`PERIOD`]: that something is wrong, that it has become something else, and that
+/// it is over.
+const LINES_OF_ONE: u32 = 3;
 
 /// How often the log tells who is down, and who changes again and again.
 const PERIOD: Duration = Duration::from_mins(10);
@@ -259,17 +260,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_changes_again_and_again_is_told_of_twice_and_then_in_sum() {
+    async fn who_changes_again_and_again_is_told_of_thrice_and_then_in_sum() {
         let changes: Vec<_> =
             (0..100).map(|n| (n * 5, "db1", if n % 2 == 0 { REFUSED } else { Change::Up })).collect();
         check(
             &changes,
             700,
             expect![[r"
-            0 db1 Down(Refused)
-            5 db1 Up
-            600 unsteady: db1 (100 times)
-        "]],
+                0 db1 Down(Refused)
+                5 db1 Up
+                10 db1 Down(Refused)
+                600 unsteady: db1 (100 times)
+            "]],
         );
     }
 
