@@ -32,9 +32,9 @@ pub(super) fn page(view: &View) -> String {
                 page.raw("<h2>What is wrong</h2>\n");
                 rows::targets(&mut page, sick, view.exporter.now_ms);
             }
-            page.raw("<h2>Groups</h2>\n");
+            page.raw("<h2 id=\"groups\">Groups</h2>\n");
             groups_table(&mut page, groups);
-            page.raw("<h2>The exporter</h2>\n");
+            page.raw("<h2 id=\"exporter\">The exporter</h2>\n");
             exporter(&mut page, view);
         }
         Shown::Group { group, targets } => {
@@ -69,7 +69,8 @@ fn title(view: &View) -> String {
 }
 
 fn header(page: &mut Markup, view: &View) {
-    page.raw("<header>\n<h1>fleet-query-exporter</h1>\n<a href=\"status\">Status</a>\n");
+    page.raw("<header>\n<h1>fleet-query-exporter</h1>\n<a href=\"status\">What is wrong</a>\n");
+    page.raw("<a href=\"status#groups\">Groups</a>\n<a href=\"status#exporter\">Exporter</a>\n");
     page.raw("<a href=\"metrics\">Metrics</a>\n<span>at <time>").text(Utc(view.exporter.now_ms));
     page.raw(
         "</time></span>\n<form action=\"status\"><input name=\"target\" aria-label=\"Name of a target\" ",

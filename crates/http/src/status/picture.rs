@@ -95,7 +95,7 @@ mod tests {
         }
         let mut markup = Markup::default();
         draw(&mut markup, of, &hour);
-        expected.assert_eq(&markup.finish().replace("><", ">\n<"));
+        expected.assert_eq(&markup.finish().replace("><", ">\n<").replace('\u{a0}', " "));
     }
 
     fn minute(longest_ms: u64, latest_ms: u64, failed: u8, missed: u8) -> Minute {
@@ -110,19 +110,19 @@ mod tests {
             Of::RunTime,
             &minutes,
             &expect![[r#"
-            <svg viewBox="0 0 120 24" role="img" aria-label="run time in the last hour: 1 s at most">
-            <path class="bar" d="M1 20v-10M117 20v-20M119 20v-1"/>
-            <path class="failed" d="M117 24v-3"/>
-            </svg>"#]],
+                <svg viewBox="0 0 120 24" role="img" aria-label="run time in the last hour: 1 s at most">
+                <path class="bar" d="M1 20v-10M117 20v-20M119 20v-1"/>
+                <path class="failed" d="M117 24v-3"/>
+                </svg>"#]],
         );
         check(
             Of::Lateness,
             &minutes,
             &expect![[r#"
-            <svg viewBox="0 0 120 24" role="img" aria-label="lateness in the last hour: 3.0 ms at most">
-            <path class="bar" d="M1 20v-1M117 20v-1M119 20v-1"/>
-            <path class="missed" d="M119 24v-3"/>
-            </svg>"#]],
+                <svg viewBox="0 0 120 24" role="img" aria-label="lateness in the last hour: 3.0 ms at most">
+                <path class="bar" d="M1 20v-1M117 20v-1M119 20v-1"/>
+                <path class="missed" d="M119 24v-3"/>
+                </svg>"#]],
         );
     }
 

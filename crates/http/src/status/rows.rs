@@ -25,11 +25,9 @@ pub(super) fn targets(page: &mut Markup, targets: &Cut<Target>, now_ms: u64) {
     for target in &targets.list {
         let brief = &target.brief;
         page.raw("<tr><td><a href=\"").text(link("target", &brief.name)).raw("\"><bdi>").text(&brief.name);
-        page.raw("</bdi></a> <span class=\"soft\"><bdi>").text(&target.address).raw("</bdi> · <a href=\"");
-        page.text(link("group", &brief.group))
-            .raw("\"><bdi>")
-            .text(&brief.group)
-            .raw("</bdi></a></span></td>");
+        page.raw("</bdi></a> <span class=\"soft\">in <a href=\"").text(link("group", &brief.group));
+        page.raw("\"><bdi>").text(&brief.group).raw("</bdi></a></span> <span class=\"soft line\"><bdi>");
+        page.text(&target.address).raw("</bdi></span></td>");
         page.raw("<td>");
         state(page, target, now_ms);
         page.raw("</td><td>");
@@ -86,7 +84,8 @@ fn why(page: &mut Markup, target: &Target, now_ms: u64) {
 /// A reason, the server's number, and its message.
 fn error(page: &mut Markup, failure: &Failure) {
     page.raw("<span class=\"state\">").text(failure.reason).raw("</span> ");
-    if let Some(code) = failure.code {
+    // Some messages end with it.
+    if let Some(code) = failure.code.filter(|code| !failure.message.contains(&code.to_string())) {
         page.text(code).raw(" ");
     }
     page.raw("<bdi class=\"error\">").text(&failure.message).raw("</bdi>");

@@ -185,9 +185,10 @@ fn main_of(page: &str) -> &str {
     page.split_once("<main>\n").unwrap().1.split_once("</main>").unwrap().0
 }
 
-/// Without the pictures, which have tests of their own.
+/// Without the pictures, which have tests of their own; its spaces all alike.
 fn without_pictures(page: &str) -> String {
     let mut pieces = page.split("<svg");
     let first = pieces.next().unwrap().to_owned();
-    pieces.fold(first, |text, piece| text + piece.split_once("</svg>").unwrap().1)
+    let text = pieces.fold(first, |text, piece| text + piece.split_once("</svg>").unwrap().1);
+    text.replace('\u{a0}', " ")
 }

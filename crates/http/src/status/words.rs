@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use time::OffsetDateTime;
 
-/// A length with two or three digits, in the unit that fits.
+/// A length with two or three digits, in the unit that fits, from which no line end parts them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Length(pub(super) Duration);
 
@@ -13,15 +13,15 @@ impl fmt::Display for Length {
         let seconds = self.0.as_secs_f64();
         let whole = self.0.as_secs();
         match whole {
-            0 if seconds < 0.000_000_5 => f.write_str("0 s"),
-            0 if seconds < 0.000_999_5 => write!(f, "{:.0} µs", seconds * 1e6),
-            0 if seconds < 0.009_995 => write!(f, "{:.1} ms", seconds * 1e3),
-            0 if seconds < 0.999_5 => write!(f, "{:.0} ms", seconds * 1e3),
-            0..10 if self.0.subsec_millis() > 0 => write!(f, "{seconds:.1} s"),
-            0..120 => write!(f, "{whole} s"),
-            120..7_200 => write!(f, "{} min", whole / 60),
-            7_200..172_800 => write!(f, "{} h", whole / 3600),
-            _ => write!(f, "{} days", whole / 86_400),
+            0 if seconds < 0.000_000_5 => f.write_str("0\u{a0}s"),
+            0 if seconds < 0.000_999_5 => write!(f, "{:.0}\u{a0}µs", seconds * 1e6),
+            0 if seconds < 0.009_995 => write!(f, "{:.1}\u{a0}ms", seconds * 1e3),
+            0 if seconds < 0.999_5 => write!(f, "{:.0}\u{a0}ms", seconds * 1e3),
+            0..10 if self.0.subsec_millis() > 0 => write!(f, "{seconds:.1}\u{a0}s"),
+            0..120 => write!(f, "{whole}\u{a0}s"),
+            120..7_200 => write!(f, "{}\u{a0}min", whole / 60),
+            7_200..172_800 => write!(f, "{}\u{a0}h", whole / 3600),
+            _ => write!(f, "{}\u{a0}days", whole / 86_400),
         }
     }
 }
@@ -74,7 +74,7 @@ mod tests {
     fn lengths_have_the_unit_that_fits() {
         #[track_caller]
         fn check(us: u64, expected: &str) {
-            assert_eq!(Length(Duration::from_micros(us)).to_string(), expected);
+            assert_eq!(Length(Duration::from_micros(us)).to_string().replace('\u{a0}', " "), expected);
         }
         check(0, "0 s");
         check(7, "7 µs");
