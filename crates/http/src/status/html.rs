@@ -1,6 +1,6 @@
 //! The pages as HTML: no script, one style, what is wrong first.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     markup::Markup,
@@ -25,7 +25,7 @@ pub(super) fn page(view: &View) -> String {
     header(&mut page, view);
     page.raw("<main>\n");
     match &view.shown {
-        Shown::Overview { sick, groups } => {
+        Shown::Overview { sick, groups, paused } => {
             let alarmed = alarms(&mut page, &view.exporter);
             verdict(&mut page, &view.fleet, alarmed);
             if !sick.list.is_empty() {
@@ -34,6 +34,7 @@ pub(super) fn page(view: &View) -> String {
             }
             page.raw("<h2 id=\"groups\">Groups</h2>\n");
             groups_table(&mut page, groups);
+            paused_targets(&mut page, paused);
             page.raw("<h2 id=\"exporter\">The exporter</h2>\n");
             exporter(&mut page, view);
         }
@@ -176,6 +177,19 @@ fn groups_table(page: &mut Markup, groups: &Cut<Group>) {
     more(page, groups.more, "group");
 }
 
+fn paused_targets(page: &mut Markup, paused: &Cut<Arc<str>>) {
+    if paused.list.is_empty() {
+        return;
+    }
+    page.raw("<h2>Paused</h2>\n<p>");
+    for (place, name) in paused.list.iter().enumerate() {
+        page.raw(if place == 0 { "<a href=\"" } else { ", <a href=\"" }).text(rows::link("target", name));
+        page.raw("\"><bdi>").text(name).raw("</bdi></a>");
+    }
+    page.raw("</p>\n");
+    more(page, paused.more, "target");
+}
+
 fn number(page: &mut Markup, cell: &'static str, n: usize, class: Option<&'static str>) {
     page.raw(cell);
     match class.filter(|_| n > 0) {
@@ -220,7 +234,7 @@ fn exporter(page: &mut Markup, view: &View) {
     page.raw("</dl>\n");
 }
 
-fn missing(page: &mut Markup, ask: &Ask, near: &Cut<std::sync::Arc<str>>) {
+fn missing(page: &mut Markup, ask: &Ask, near: &Cut<Arc<str>>) {
     let (what, name) = match ask {
         Ask::Target(name) => ("target", name.as_str()),
         Ask::Group(name) => ("group", name.as_str()),

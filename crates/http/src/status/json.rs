@@ -21,9 +21,10 @@ pub(super) fn page(view: &View) -> String {
         "fleet": counts(&view.fleet),
     });
     match &view.shown {
-        Shown::Overview { sick, groups } => {
+        Shown::Overview { sick, groups, paused } => {
             list(&mut page, "sick", "sick_more", sick, target);
             list(&mut page, "groups", "groups_more", groups, group);
+            list(&mut page, "paused", "paused_more", paused, |name| Value::from(&**name));
         }
         Shown::Group { group: shown, targets } => {
             page["group"] = group(shown);

@@ -38,7 +38,7 @@ const BUILDS: usize = 2;
 const BUILD_WAIT: Duration = Duration::from_secs(5);
 
 /// No script, no picture from elsewhere, no frame around it; this one style, by its hash.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-2FrPYgFW1Hrzk+uiJobiG5ff2K2VommZcceEcG+X+G0='; \
+const POLICY: &str = "default-src 'none'; style-src 'sha256-p+w2OYq9geeUCpfrm+B1XlQeCp87WvRkORdTBpTp1L0='; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Yields the fleet as it is now. Called once for each page.

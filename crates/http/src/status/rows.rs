@@ -81,13 +81,9 @@ fn why(page: &mut Markup, target: &Target, now_ms: u64) {
     }
 }
 
-/// A reason, the server's number, and its message.
+/// A reason, and the message, which ends with the server's number.
 fn error(page: &mut Markup, failure: &Failure) {
     page.raw("<span class=\"state\">").text(failure.reason).raw("</span> ");
-    // Some messages end with it.
-    if let Some(code) = failure.code.filter(|code| !failure.message.contains(&code.to_string())) {
-        page.text(code).raw(" ");
-    }
     page.raw("<bdi class=\"error\">").text(&failure.message).raw("</bdi>");
 }
 

@@ -8,6 +8,8 @@ use super::model::{Brief, Exporter, Fleet, Item, ItemCounts, Severity, State, Ta
 
 /// Sick targets on the first page: what a person can take in.
 pub(super) const MAX_SICK: usize = 50;
+/// Names of paused targets on the first page: somebody may have forgotten them.
+pub(super) const MAX_PAUSED: usize = 100;
 /// Groups on the first page.
 pub(super) const MAX_GROUPS: usize = 200;
 /// Targets on a group's page.
@@ -57,6 +59,7 @@ pub(super) enum Shown {
     Overview {
         sick: Cut<Target>,
         groups: Cut<Group>,
+        paused: Cut<Arc<str>>,
     },
     Group {
         group: Group,
@@ -139,8 +142,15 @@ pub(super) fn look(fleet: &dyn Fleet, ask: Ask) -> View {
     }
     let shown = match ask {
         Ask::Overview => {
+            let paused = briefs.iter().filter(|brief| brief.state == State::Paused);
+            let mut paused: Vec<_> = paused.map(|brief| Arc::clone(&brief.name)).collect();
+            paused.sort();
             briefs.retain(Brief::is_sick);
-            Shown::Overview { sick: targets(fleet, briefs, MAX_SICK), groups: worst_groups(groups) }
+            Shown::Overview {
+                sick: targets(fleet, briefs, MAX_SICK),
+                groups: worst_groups(groups),
+                paused: Cut::of(paused, MAX_PAUSED, Some),
+            }
         }
         Ask::Group(name) => match groups.remove(&*name) {
             Some(counts) => {
