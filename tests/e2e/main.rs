@@ -22,6 +22,7 @@ mod rotation;
 mod secrets;
 mod session;
 mod shutdown;
+mod simulator;
 mod status;
 mod steady_state;
 mod support;

@@ -1,6 +1,6 @@
-//! What a server answers by itself: who it is, SET, and KILL.
+//! What is to be done for a statement: what the script says, else who the server is, SET, USE and KILL.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     answer::Answer,
@@ -10,58 +10,75 @@ use crate::{
     statement::{Statement, find, session_limit, starts_with},
 };
 
-/// What a statement without a rule of the script is.
+/// What is to be done for a statement.
 #[derive(Debug)]
-pub(crate) enum BuiltIn {
-    /// It has this answer.
-    Answer(Answer),
-    /// A SET that is taken. Within: the limit that its session has from now on, 0 for none, where it is about that.
-    Set(Option<Duration>),
+pub(crate) enum Task {
+    /// It is answered.
+    Answer(Arc<Answer>),
+    /// A SET: its session's limit from now on, 0 for none.
+    Limit(Duration),
+    /// A USE: its session's schema from now on.
+    Use(Box<str>),
     /// A KILL.
     Kill { session: u64, query_only: bool },
 }
 
-impl BuiltIn {
+impl Task {
+    /// What the script has for it, else what is built in.
     pub(crate) fn of(script: &Script, statement: &Statement<'_>, port: u16) -> Self {
+        if !script.mariadb && starts_with(statement.text, "set statement ") {
+            return Self::error(1064);
+        }
+        script.answer(statement).map_or_else(|| Self::built_in(script, statement, port), Self::Answer)
+    }
+
+    fn built_in(script: &Script, statement: &Statement<'_>, port: u16) -> Self {
         let body = statement.body();
         let words = body.trim_end_matches([';', ' ']);
         if words.is_empty() {
-            return Self::Answer(Answer::error(1065));
+            return Self::error(1065);
         }
         if starts_with(words, "set ") {
-            return script
-                .refusal(words)
-                .map_or_else(|| Self::Set(session_limit(words)), |error| Self::Answer(error.clone().into()));
+            return set(script, words);
         }
         if starts_with(words, "kill ") {
-            return kill(&words[5..]);
+            return kill(words[5..].trim());
         }
         if starts_with(words, "use ") {
-            return Self::Answer(Answer::ok());
+            return Self::Use(words[4..].trim().trim_matches('`').into());
         }
         if starts_with(words, "select ") {
             match introduction(script, statement, &words[7..], port) {
-                Ok(Some(rows)) => return Self::Answer(rows.into()),
+                Ok(Some(rows)) => return Self::Answer(Arc::new(rows.into())),
                 Ok(None) => {}
-                Err(error) => return Self::Answer(error.into()),
+                Err(error) => return Self::error(error),
             }
         }
         let start: String = body.chars().take(200).collect();
-        let message = format!("the simulator's script has no answer to: {start}");
-        Self::Answer(ServerError::new(1105, message).into())
+        Self::error(ServerError::new(1105, format!("the simulator's script has no answer to: {start}")))
+    }
+
+    fn error(error: impl Into<ServerError>) -> Self {
+        Self::Answer(Arc::new(Answer::error(error)))
     }
 }
 
-fn kill(words: &str) -> BuiltIn {
-    let words = words.trim();
+fn set(script: &Script, words: &str) -> Task {
+    if let Some(error) = script.refusal(words) {
+        return Task::error(error.clone());
+    }
+    session_limit(words).map_or_else(|| Task::Answer(Arc::new(Answer::ok())), Task::Limit)
+}
+
+fn kill(words: &str) -> Task {
     let (query_only, number) = match words.split_once(' ') {
         Some((kind, number)) if kind.eq_ignore_ascii_case("query") => (true, number.trim()),
         Some((kind, number)) if kind.eq_ignore_ascii_case("connection") => (false, number.trim()),
         _ => (false, words),
     };
     match number.parse() {
-        Ok(session) => BuiltIn::Kill { session, query_only },
-        Err(_) => BuiltIn::Answer(Answer::error(1064)),
+        Ok(session) => Task::Kill { session, query_only },
+        Err(_) => Task::error(1064),
     }
 }
 
@@ -108,7 +125,7 @@ fn value(
         return match function.as_str() {
             "connection_id()" => some(&statement.connection, smaller(COUNT)),
             "version()" => some(&variable(script, "version").unwrap_or_default(), TEXT),
-            "database()" | "schema()" => Ok(Some((None, TEXT))),
+            "database()" | "schema()" => Ok(Some((statement.database.map(str::to_owned), TEXT))),
             _ if !expression.is_empty() && expression.bytes().all(|b| b.is_ascii_digit()) => {
                 some(&expression, smaller(SWITCH))
             }

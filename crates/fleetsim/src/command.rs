@@ -1,12 +1,12 @@
 //! What a client asks for once it is in: statements, KILL, and the few other commands.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::select;
 
 use crate::{
     answer::{Answer, Wait},
-    builtin::BuiltIn,
+    builtin::Task,
     delivery::Then,
     error::ServerError,
     record::{Event, StatementEnd},
@@ -14,7 +14,7 @@ use crate::{
     script::{Kill, Script},
     server::Server,
     session::{End, Session},
-    statement::{Statement, starts_with},
+    statement::Statement,
 };
 
 impl Session {
@@ -29,8 +29,18 @@ impl Session {
                 self.record(&script, || Event::Quit);
                 Err(End::Gone)
             }
-            // COM_INIT_DB, COM_PING, COM_RESET_CONNECTION
-            0x02 | 0x0e | 0x1f => self.send_packet(1, ok).await,
+            // COM_INIT_DB
+            0x02 => {
+                self.settings.database = Some(String::from_utf8_lossy(rest).into());
+                self.send_packet(1, ok).await
+            }
+            // COM_PING
+            0x0e => self.send_packet(1, ok).await,
+            // COM_RESET_CONNECTION
+            0x1f => {
+                self.settings.limit = Duration::ZERO;
+                self.send_packet(1, ok).await
+            }
             // COM_QUERY
             0x03 => {
                 let text = String::from_utf8_lossy(rest);
@@ -46,27 +56,27 @@ impl Session {
     }
 
     async fn query(&mut self, script: &Script, text: &str) -> Result<(), End> {
-        let statement = Statement::read(text, script.mariadb, self.handle.id, self.limit);
-        let foreign = !script.mariadb && starts_with(text, "set statement ");
-        let given = if foreign { Some(Arc::new(Answer::error(1064))) } else { script.answer(&statement) };
-        let built_in = given.is_none().then(|| BuiltIn::of(script, &statement, self.server.port));
-        if let Some(BuiltIn::Kill { session, query_only }) = built_in {
-            return self.kill(script, session, query_only).await;
+        let statement = Statement::read(text, script.mariadb, self.handle.id, &self.settings);
+        let (task, limit) = (Task::of(script, &statement, self.server.port), statement.limit);
+        if !matches!(task, Task::Kill { .. }) {
+            self.server.records.count(&self.server.records.statements);
+            self.record(script, || Event::Statement(text.into()));
         }
-        self.server.records.count(&self.server.records.statements);
-        self.record(script, || Event::Statement(text.into()));
-        let answer = match (given, built_in) {
-            (Some(answer), _) => answer,
-            (None, Some(BuiltIn::Answer(answer))) => Arc::new(answer),
-            (None, Some(BuiltIn::Set(limit))) => {
-                self.limit = limit.unwrap_or(self.limit);
+        let answer = match task {
+            Task::Kill { session, query_only } => return self.kill(script, session, query_only).await,
+            Task::Answer(answer) => answer,
+            Task::Limit(limit) => {
+                self.settings.limit = limit;
                 Arc::new(Answer::ok())
             }
-            (None, Some(BuiltIn::Kill { .. }) | None) => Arc::new(Answer::ok()),
+            Task::Use(database) => {
+                self.settings.database = Some(database);
+                Arc::new(Answer::ok())
+            }
         };
         let ended = || Ended { server: Arc::clone(&self.server), id: self.handle.id, how: None };
         let mut ended = script.records.then(ended);
-        let done = self.perform(script, &answer, &statement).await;
+        let done = self.perform(script, &answer, limit).await;
         if let Some(ended) = &mut ended {
             ended.how = Some(match &done {
                 Ok(how) => *how,
@@ -82,11 +92,11 @@ impl Session {
         &mut self,
         script: &Script,
         answer: &Answer,
-        statement: &Statement<'_>,
+        limit: Option<Duration>,
     ) -> Result<StatementEnd, End> {
         let handle = Arc::clone(&self.handle);
         let wait = async {
-            match (answer.wait, statement.limit) {
+            match (answer.wait, limit) {
                 (Wait::No, _) => {
                     self.open.sleep(&self.stream, script.latency + answer.delivery.latency).await;
                     None
@@ -130,7 +140,7 @@ impl Session {
             && script.kill != Kill::Ignore
         {
             target.kill(query_only);
-            if !query_only {
+            if !query_only && !matches!(script.kill, Kill::Linger(_)) {
                 // What is killed is gone when KILL is answered, so that whoever counts connections may open the next.
                 self.server.leave(target);
             }

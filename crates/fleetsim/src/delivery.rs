@@ -17,6 +17,13 @@ pub enum At {
     Byte(u64),
     /// Before the packet of this number, the first being 0.
     Packet(u64),
+    /// Before this byte of this packet, its frame included.
+    In {
+        /// The packet's number, the first being 0.
+        packet: u64,
+        /// The byte's, likewise; beyond the packet's end it lies in the next.
+        byte: u64,
+    },
 }
 
 /// What happens at a place in what is delivered.

@@ -153,6 +153,7 @@ impl Session {
         }
         plugin.name().clone_into(&mut login.plugin);
         self.handle.set_user(&login.user);
+        self.settings.database = login.database.as_deref().map(Into::into);
         let known = script.login.accounts.is_empty()
             || account.is_some_and(|account| plugin.proves(&proof, &account.password, &nonce));
         let error = script.login.error.clone().or_else(|| (!known).then(|| denied(&login.user, &proof)));

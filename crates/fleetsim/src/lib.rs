@@ -50,7 +50,7 @@ pub use fleet::{Fleet, Sickness};
 pub use login::Plugin;
 pub use preset::Preset;
 pub use record::{Counts, Event, LoginSeen, MAX_RECORDS, Record, StatementEnd, WAIT};
-pub use rows::{BINARY, Column, ColumnType, Row, Rows, UNSIGNED};
+pub use rows::{BINARY, Column, ColumnType, ENUM, Row, Rows, SET, UNSIGNED};
 pub use script::{Connect, Kill, Script};
 pub use sim::Sim;
 pub use statement::Statement;

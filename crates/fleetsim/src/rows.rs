@@ -43,6 +43,10 @@ impl ColumnType {
 pub const UNSIGNED: u16 = 32;
 /// A flag of a column: its bytes are no text.
 pub const BINARY: u16 = 128;
+/// A flag of a column of type [`ColumnType::STRING`]: it is an ENUM.
+pub const ENUM: u16 = 256;
+/// A flag of a column of type [`ColumnType::STRING`]: it is a SET.
+pub const SET: u16 = 2048;
 
 /// The collation `binary`.
 const COLLATION_BINARY: u16 = 63;
@@ -106,6 +110,18 @@ impl Column {
         definition.extend_from_slice(&flags.to_le_bytes());
         definition.extend_from_slice(&[0, 0, 0]);
         Self { definition }
+    }
+
+    /// The same with the length that it claims: of `TINYINT(1)` it is 1.
+    #[must_use]
+    pub fn length(mut self, length: u32) -> Self {
+        // Behind it: the type, the flags, the decimals and two bytes of filler.
+        if let Some(end) = self.definition.len().checked_sub(6)
+            && let Some(start) = end.checked_sub(4)
+        {
+            self.definition[start..end].copy_from_slice(&length.to_le_bytes());
+        }
+        self
     }
 
     /// Any bytes in place of a definition.

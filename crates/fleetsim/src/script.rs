@@ -124,6 +124,8 @@ pub enum Kill {
     Refuse(ServerError),
     /// It ends the session, and says so only after this time.
     Slow(Duration),
+    /// It says yes at once, closes the connection, and is rid of the session only after this time.
+    Linger(Duration),
 }
 
 /// Chooses an answer.

@@ -30,6 +30,8 @@ pub(crate) struct Sender<'a> {
     open: &'a mut Open,
     pace: Option<(usize, Duration)>,
     breaks: &'a [(At, Break)],
+    /// Where the packet begins that the next break lies in, once that is known.
+    packet_start: Option<u64>,
     sent: u64,
 }
 
@@ -43,7 +45,15 @@ impl<'a> Sender<'a> {
         sequence: u8,
     ) -> Self {
         frames.begin(sequence);
-        Self { stream, frames, open, pace: delivery.pace, breaks: &delivery.breaks, sent: 0 }
+        Self {
+            stream,
+            frames,
+            open,
+            pace: delivery.pace,
+            breaks: &delivery.breaks,
+            packet_start: None,
+            sent: 0,
+        }
     }
 
     /// One packet, whose payload `write` makes.
@@ -51,8 +61,18 @@ impl<'a> Sender<'a> {
         if matches!(self.breaks.first(), Some((At::Packet(n), _)) if *n <= self.frames.packets) {
             self.flush().await?;
         }
+        self.find_packet();
         self.frames.packet(write);
         if self.frames.bytes.len() >= CHUNK { self.flush().await } else { Ok(()) }
+    }
+
+    /// Notes where the next packet begins, if the next break lies in it.
+    fn find_packet(&mut self) {
+        if let Some((At::In { packet, .. }, _)) = self.breaks.first()
+            && *packet == self.frames.packets
+        {
+            self.packet_start = Some(self.sent + self.frames.bytes.len() as u64);
+        }
     }
 
     /// Bytes that are no packet.
@@ -71,15 +91,21 @@ impl<'a> Sender<'a> {
         let mut from = 0;
         while let Some((at, what)) = self.breaks.first().copied() {
             let end = self.sent + (self.frames.bytes.len() - from) as u64;
-            let place = match at {
-                At::Byte(n) if n <= end => n.max(self.sent),
-                At::Packet(n) if n <= self.frames.packets => end,
+            let place = match (at, self.packet_start) {
+                (At::Byte(n), _) => n,
+                (At::Packet(n), _) if n <= self.frames.packets => end,
+                (At::In { byte, .. }, Some(start)) => start + byte,
                 _ => break,
             };
+            if place > end {
+                break;
+            }
+            let place = place.max(self.sent);
             let to = from + usize::try_from(place - self.sent).unwrap_or(usize::MAX);
             self.write(from, to).await?;
             from = to;
             self.breaks = &self.breaks[1..];
+            self.packet_start = None;
             match what {
                 Break::Pause(pause) => self.open.sleep(self.stream, pause).await,
                 Break::End(then) => return Err(Stop::Cut(then)),

@@ -1,17 +1,18 @@
 //! One connection's life at the server: greeting, login, statements, and the thread that may outlive it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use bytes::BytesMut;
-use tokio::{net::TcpStream, select};
+use tokio::{net::TcpStream, select, time::sleep};
 
 use crate::{
     delivery::{Delivery, Then},
     error::ServerError,
     record::Event,
-    script::Script,
+    script::{Kill, Script},
     send::{Sender, Stop},
     server::{Handle, Server},
+    statement::Settings,
     stream::Stream,
     wire::{Frames, Incoming},
 };
@@ -85,8 +86,7 @@ pub(crate) struct Session {
     pub(crate) open: Open,
     /// What both sides can.
     pub(crate) capabilities: u64,
-    /// The session's time limit for a statement; 0 for none.
-    pub(crate) limit: Duration,
+    pub(crate) settings: Settings,
 }
 
 /// Removes a session from its server's list, and its thread from the count, however it ends.
@@ -115,7 +115,7 @@ pub(crate) async fn serve(server: Arc<Server>, tcp: TcpStream) {
         frames: Frames::default(),
         open: Open::new(&server),
         capabilities: 0,
-        limit: Duration::ZERO,
+        settings: Settings::default(),
         server,
     };
     let script = session.server.script();
@@ -126,8 +126,15 @@ pub(crate) async fn serve(server: Arc<Server>, tcp: TcpStream) {
         end = session.live(&script, threads) => end,
         () = handle.killed() => End::Killed,
     };
+    let lingers = match (&end, &session.server.script().kill) {
+        (End::Killed, Kill::Linger(time)) => Some(*time),
+        _ => None,
+    };
     session.end(end).await;
     drop(session);
+    if let Some(time) = lingers {
+        sleep(time).await;
+    }
     drop(thread);
 }
 

@@ -11,13 +11,16 @@ pub struct Statement<'a> {
     pub connection: u64,
     /// How long it may run: what its own text says, else what its session was set to.
     pub limit: Option<Duration>,
+    /// The schema of its session.
+    pub database: Option<&'a str>,
 }
 
 impl<'a> Statement<'a> {
     /// Reads the limit from the text, in the server's dialect.
-    pub(crate) fn read(text: &'a str, mariadb: bool, connection: u64, session_limit: Duration) -> Self {
-        let session_limit = Some(session_limit).filter(|limit| !limit.is_zero());
-        Self { text, connection, limit: own_limit(text, mariadb).or(session_limit) }
+    pub(crate) fn read(text: &'a str, mariadb: bool, connection: u64, settings: &'a Settings) -> Self {
+        let session_limit = Some(settings.limit).filter(|limit| !limit.is_zero());
+        let limit = own_limit(text, mariadb).or(session_limit);
+        Self { text, connection, limit, database: settings.database.as_deref() }
     }
 
     /// The comment before its first word, without its signs: who asks. Empty where there is none.
@@ -33,6 +36,15 @@ impl<'a> Statement<'a> {
         let comment = text.strip_prefix("/*").and_then(|rest| rest.split_once("*/"));
         comment.map_or(text, |(_, body)| body.trim_start())
     }
+}
+
+/// What a session is set to.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// Its time limit for a statement; 0 for none.
+    pub(crate) limit: Duration,
+    /// Its schema.
+    pub(crate) database: Option<Box<str>>,
 }
 
 /// The length of `SET STATEMENT .. FOR ` where the text begins with it.
@@ -92,7 +104,8 @@ mod tests {
 
     fn check(text: &str, tag: &str, body: &str, limit_ms: Option<u64>) {
         let mariadb = starts_with(text, "set");
-        let statement = Statement::read(text, mariadb, 1, Duration::from_secs(9));
+        let settings = Settings { limit: Duration::from_secs(9), database: None };
+        let statement = Statement::read(text, mariadb, 1, &settings);
         assert_eq!((statement.tag(), statement.body()), (tag, body), "{text}");
         let limit = limit_ms.map_or(Duration::from_secs(9), Duration::from_millis);
         assert_eq!(statement.limit, Some(limit), "{text}");

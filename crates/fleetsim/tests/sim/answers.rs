@@ -84,11 +84,24 @@ async fn an_answer_is_cut_at_each_place_and_ends_as_it_is_told() {
         });
     }
     // Count, two columns, two rows, the end.
-    for (packet, length) in [(0, 0), (1, 5), (4, whole.len() - 19), (5, whole.len() - 11), (6, whole.len())] {
+    let (row, end) = (whole.len() - 27, whole.len() - 11);
+    let in_packet = |packet, byte| At::In { packet, byte };
+    for (at, length) in [
+        (At::Packet(0), 0),
+        (At::Packet(1), 5),
+        (At::Packet(4), row + 8),
+        (At::Packet(5), end),
+        (At::Packet(6), whole.len()),
+        (in_packet(0, 0), 0),
+        (in_packet(1, 3), 8),
+        (in_packet(3, 5), row + 5),
+        (in_packet(3, 8), row + 8),
+        (in_packet(5, 11), whole.len()),
+    ] {
         let whole = whole.clone();
         cuts.spawn(async move {
-            let (seen, end) = bytes(small().cut(At::Packet(packet), Then::Close), true).await;
-            assert_eq!((&seen[..], end), (&whole[..length], After::Closed), "packet {packet}");
+            let (seen, end) = bytes(small().cut(at, Then::Close), true).await;
+            assert_eq!((&seen[..], end), (&whole[..length], After::Closed), "{at:?}");
         });
     }
     while let Some(cut) = cuts.join_next().await {

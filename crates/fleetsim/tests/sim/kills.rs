@@ -91,6 +91,22 @@ async fn kill_is_ignored_refused_slow_and_not_for_others_sessions() {
 }
 
 #[tokio::test]
+async fn a_killed_session_may_linger() {
+    let linger = std::time::Duration::from_millis(60);
+    let sim = start(Script::default().on("slow", Answer::hang()).kill(Kill::Linger(linger))).await;
+    ask_and_leave(connect(&sim).await, &sim, "slow").await;
+    let mut other = connect(&sim).await;
+    let begun = tokio::time::Instant::now();
+    for _ in 0..3 {
+        ask(&mut other, "KILL 1").await.unwrap();
+    }
+    assert_eq!(sim.counts().threads, 2);
+    sim.wait_until("it is gone", |counts| counts.threads == 1).await;
+    assert!(begun.elapsed() >= linger);
+    assert_eq!(code(ask(&mut other, "KILL 1").await), 1094);
+}
+
+#[tokio::test]
 async fn a_restart_ends_all_and_numbers_sessions_anew() {
     let mut sim = start(Script::default().first_connection_id(7).on("slow", Answer::hang())).await;
     let mut client = connect(&sim).await;
