@@ -16,7 +16,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{server::Server, session::serve};
+use crate::{
+    server::Server,
+    session::{Arrival, serve},
+};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -134,7 +137,7 @@ pub(crate) async fn listen(mut door: Door, server: Arc<Server>, mut orders: mpsc
             }
             accepted = door.accept() => match accepted {
                 Ok(tcp) => {
-                    sessions.spawn(serve(Arc::clone(&server), tcp));
+                    sessions.spawn(serve(Arrival::new(&server, tcp)));
                 }
                 // Out of file descriptors, most likely: others must end first.
                 Err(_) => sleep(Duration::from_millis(10)).await,

@@ -133,7 +133,7 @@ struct Kept {
     lost: u64,
 }
 
-/// A number that goes up and down, and the most it ever was.
+/// A number that follows what it counts, and the most there were at the moment when one more came.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     now: AtomicU64,
@@ -141,16 +141,10 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
-    /// One more; gives how many there are.
-    pub(crate) fn up(&self) -> u64 {
-        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most.fetch_max(now, Ordering::Relaxed);
-        now
-    }
-
-    /// Whether one more would be the most there ever were.
-    pub(crate) fn is_at_most(&self) -> bool {
-        self.now.load(Ordering::Relaxed) >= self.most.load(Ordering::Relaxed)
+    /// One more, which makes so many that are certain at this moment.
+    pub(crate) fn up(&self, certain: u64) {
+        self.now.fetch_add(1, Ordering::Relaxed);
+        self.most.fetch_max(certain, Ordering::Relaxed);
     }
 
     pub(crate) fn down(&self) {

@@ -143,18 +143,23 @@ impl Open {
         if time.is_zero() {
             return;
         }
+        self.handle.set_waiting(true);
         let mut time = std::pin::pin!(sleep(time));
         if self.is_open() {
             select! {
-                () = &mut time => return,
+                () = &mut time => {}
                 () = stream.closed() => self.close(),
             }
         }
-        time.await;
+        if !time.is_elapsed() {
+            time.await;
+        }
+        self.handle.set_waiting(false);
     }
 
     /// Waits for ever, and notices if the client leaves meanwhile.
     pub(crate) async fn wait<T>(&mut self, stream: &Stream) -> T {
+        self.handle.set_waiting(true);
         if self.is_open() {
             stream.closed().await;
             self.close();

@@ -3,22 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use tokio::{net::TcpStream, sync::Notify};
 
-use crate::{record::Records, script::Script};
-
-/// How long a connection that would be one more than ever before waits for others to be seen closed. A client may
-/// close one and open the next at once, and both are told to us at the same moment.
-const SETTLE: Duration = Duration::from_millis(20);
+use crate::{record::Records, script::Script, stream::is_closed};
 
 /// One simulated server.
 #[derive(Debug)]
@@ -49,17 +41,23 @@ impl Server {
         *self.script.write().unwrap_or_else(PoisonError::into_inner) = script;
     }
 
-    /// A connection begins: its session and thread, and how many threads there are with it.
-    pub(crate) async fn enter(&self) -> (Arc<Handle>, u64) {
-        self.records.connects.fetch_add(1, Ordering::Relaxed);
-        let start = Instant::now();
-        while self.records.threads.is_at_most() && start.elapsed() < SETTLE {
-            sleep(Duration::from_millis(1)).await;
-        }
+    /// A connection begins: its session, and how many threads there are with it.
+    pub(crate) fn enter(&self, tcp: &Arc<TcpStream>) -> (Arc<Handle>, u64) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let handle = Arc::new(Handle { id, ..Handle::default() });
-        self.sessions().insert(id, Arc::clone(&handle));
-        (handle, self.records.threads.up())
+        let handle = Arc::new(Handle { id, tcp: Arc::downgrade(tcp), ..Handle::default() });
+        let mut sessions = self.sessions();
+        let (mut open, mut threads) = (1, 1);
+        for other in sessions.values() {
+            let is_open = other.is_open();
+            open += u64::from(is_open);
+            threads += u64::from(is_open || other.outlives_its_client());
+        }
+        sessions.insert(id, Arc::clone(&handle));
+        drop(sessions);
+        self.records.connects.fetch_add(1, Ordering::Relaxed);
+        self.records.open.up(open);
+        self.records.threads.up(threads);
+        (handle, threads)
     }
 
     /// A session's thread is gone. Said twice, it counts once.
@@ -98,14 +96,18 @@ impl Server {
     }
 }
 
-/// By which one session is killed from another.
+/// What others see of a session, and by which they kill it.
 #[derive(Debug, Default)]
 pub(crate) struct Handle {
     pub(crate) id: u64,
+    /// Its socket, for as long as it has one.
+    tcp: Weak<TcpStream>,
     /// [`QUERY`] and [`CONNECTION`], as far as they were asked for.
     killed: AtomicU8,
     /// Whether a statement runs.
     busy: AtomicBool,
+    /// Whether the session waits for something else than its client.
+    waiting: AtomicBool,
     changed: Notify,
     user: OnceLock<Box<str>>,
 }
@@ -125,6 +127,12 @@ impl Handle {
         self.changed.notify_waiters();
     }
 
+    /// Whether its client is there, as the kernel knows it: who closes one connection and opens another is not seen with
+    /// both, whichever of the two the session's task learns first.
+    fn is_open(&self) -> bool {
+        self.tcp.upgrade().is_some_and(|tcp| !is_closed(&tcp))
+    }
+
     /// Who has logged in; nobody before.
     pub(crate) fn user(&self) -> &str {
         self.user.get().map_or("", |user| user)
@@ -135,8 +143,18 @@ impl Handle {
         let _ = self.user.set(user.into());
     }
 
-    pub(crate) fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether its thread stays although its client has gone. A statement that takes no time does not: the thread finds
+    /// the client gone as soon as it looks.
+    fn outlives_its_client(&self) -> bool {
+        self.is_busy() && self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
     }
 
     /// A statement begins or ends; a KILL of the last one does not reach the next.

@@ -47,22 +47,22 @@ impl From<io::Error> for End {
 #[derive(Debug)]
 pub(crate) struct Open {
     server: Arc<Server>,
-    open: bool,
+    pub(crate) handle: Arc<Handle>,
+    client_is_there: bool,
 }
 
 impl Open {
-    fn new(server: &Arc<Server>) -> Self {
-        server.records.open.up();
-        Self { server: Arc::clone(server), open: true }
+    fn new(server: &Arc<Server>, handle: &Arc<Handle>) -> Self {
+        Self { server: Arc::clone(server), handle: Arc::clone(handle), client_is_there: true }
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.open
+        self.client_is_there
     }
 
     /// The client has left.
     pub(crate) fn close(&mut self) {
-        if std::mem::take(&mut self.open) {
+        if std::mem::take(&mut self.client_is_there) {
             self.server.records.open.down();
             self.server.records.notify();
         }
@@ -90,6 +90,7 @@ pub(crate) struct Session {
 }
 
 /// Removes a session from its server's list, and its thread from the count, however it ends.
+#[derive(Debug)]
 struct Thread(Arc<Server>, Arc<Handle>);
 
 impl Drop for Thread {
@@ -103,17 +104,39 @@ impl Drop for Thread {
     }
 }
 
+/// One connection from its first moment on.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    thread: Thread,
+    open: Open,
+    tcp: Arc<TcpStream>,
+    /// How many threads there are with it.
+    threads: u64,
+}
+
+impl Arrival {
+    /// Counts a connection that was just accepted.
+    pub(crate) fn new(server: &Arc<Server>, tcp: TcpStream) -> Self {
+        let tcp = Arc::new(tcp);
+        let (handle, threads) = server.enter(&tcp);
+        let open = Open::new(server, &handle);
+        let thread = Thread(Arc::clone(server), handle);
+        // Without it answers may be late, not wrong.
+        let _ = tcp.set_nodelay(true);
+        Self { thread, open, tcp, threads }
+    }
+}
+
 /// Serves one connection to its end.
-pub(crate) async fn serve(server: Arc<Server>, tcp: TcpStream) {
-    let (handle, threads) = server.enter().await;
-    let thread = Thread(Arc::clone(&server), Arc::clone(&handle));
-    let _ = tcp.set_nodelay(true);
+pub(crate) async fn serve(arrival: Arrival) {
+    let Arrival { thread, open, tcp, threads } = arrival;
+    let (server, handle) = (Arc::clone(&thread.0), Arc::clone(&thread.1));
     let mut session = Session {
         handle,
-        stream: Stream::Plain(tcp),
+        stream: Stream::new(tcp),
         incoming: Incoming::new(),
         frames: Frames::default(),
-        open: Open::new(&server),
+        open,
         capabilities: 0,
         settings: Settings::default(),
         server,
@@ -133,6 +156,8 @@ pub(crate) async fn serve(server: Arc<Server>, tcp: TcpStream) {
     session.end(end).await;
     drop(session);
     if let Some(time) = lingers {
+        thread.1.set_busy(true);
+        thread.1.set_waiting(true);
         sleep(time).await;
     }
     drop(thread);
