@@ -131,7 +131,7 @@ fn check(sim: &Sim, connected: Result<Box<dyn Session>, Failure>, words: &str) {
 }
 
 #[tokio::test]
-async fn t9_a_certificate_that_is_not_accepted_says_why_and_what_to_do() {
+async fn t09_a_certificate_that_is_not_accepted_says_why_and_what_to_do() {
     use TlsMode::{VerifyCa, VerifyIdentity};
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let good = ours.issue("127.0.0.1", |_| {});
@@ -203,7 +203,7 @@ async fn t9_a_certificate_that_is_not_accepted_says_why_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn t9_an_old_certificate_or_an_old_protocol_or_none_is_refused_whatever_the_mode() {
+async fn t09_an_old_certificate_or_an_old_protocol_or_none_is_refused_whatever_the_mode() {
     let ours = Authority::new("ours");
     let mut old = ours.issue("127.0.0.1", |_| {});
     // The number of the version, 2 for X.509 v3, becomes that of v1.
@@ -233,7 +233,7 @@ async fn t9_an_old_certificate_or_an_old_protocol_or_none_is_refused_whatever_th
 }
 
 #[tokio::test]
-async fn t9_a_client_certificate_that_is_asked_for_or_not_accepted_is_told() {
+async fn t09_a_client_certificate_that_is_asked_for_or_not_accepted_is_told() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let issued = ours.issue("127.0.0.1", |_| {});
     let mut roots = RootCertStore::empty();

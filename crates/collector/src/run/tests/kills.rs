@@ -43,7 +43,7 @@ async fn check(side: Connect, expected: &str, free_at: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_result_of_a_kill_is_counted_and_frees_the_lane_in_its_own_time() {
+async fn t16_each_result_of_a_kill_is_counted_and_frees_the_lane_in_its_own_time() {
     let at = Duration::from_millis;
     let lingers = |after| session([Act::now(Then::Lingers(after))]);
     let mute = || Act::after(60 * SECOND, Then::Silence);
@@ -64,7 +64,7 @@ async fn each_result_of_a_kill_is_counted_and_frees_the_lane_in_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_sent_to_a_server_that_was_restarted_where_the_number_is_somebody_elses() {
+async fn t17_nothing_is_sent_to_a_server_that_was_restarted_where_the_number_is_somebody_elses() {
     let restarted = Connect { restarted: true, ..session([]) };
     let world = World::new(vec![hangs(5 * SECOND), restarted]);
     world.run().await;
