@@ -44,6 +44,7 @@ fn query(name: &str, sql: &str, interval: &str) -> String {
 
 /// The groups of such a query.
 const OF_ONE: &str = "groups = [\"g\"]";
+const OF_ALL: &str = "groups = [\"g1\", \"g2\", \"g3\"]";
 
 fn timeouts(page: &Page) -> u64 {
     page.count("query_exporter_failures_total", &[("group", "g"), ("reason", "timeout")])
@@ -233,9 +234,8 @@ async fn a_target_that_many_want_gets_no_more_connections_than_allowed(server: &
         config = config + &account.group(&group, &[&group]) + &format!("max_connections = {allowed}\n");
         accounts.push(account);
     }
-    const ALL: &str = "groups = [\"g1\", \"g2\", \"g3\"]";
     for n in 0..6 {
-        config += &query(&format!("sleeps_{n}"), "select sleep(60) as n", "2s").replace(OF_ONE, ALL);
+        config += &query(&format!("sleeps_{n}"), "select sleep(60) as n", "2s").replace(OF_ONE, OF_ALL);
     }
     // MySQL ends these by KILL only, and the side connection for that counts too.
     let on_two = "groups = [\"g2\", \"g3\"]";

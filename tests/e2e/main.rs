@@ -10,6 +10,7 @@ mod cells;
 mod command_line;
 mod down;
 mod faults;
+mod faults_list;
 mod guards;
 mod hangs;
 mod logs;

@@ -335,9 +335,9 @@ async fn seen_of_kills(
         if let Place::Simulator(sim) = place {
             sim.forget();
         }
-        let (answer, killed) = join!(see(&mut victim, hung(kind)), kill);
-        seen.push((what, answer));
-        seen.push((what, killed));
+        let (of_victim, of_killer) = join!(see(&mut victim, hung(kind)), kill);
+        seen.push((what, of_victim));
+        seen.push((what, of_killer));
         seen.push((then, see(&mut victim, "select 7").await));
     }
 
