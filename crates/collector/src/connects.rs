@@ -4,56 +4,67 @@ use std::sync::Arc;
 
 use tokio::{
     select,
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    sync::{AcquireError, OwnedSemaphorePermit},
 };
+
+use crate::permits::Permits;
 
 /// Permits to open a connection.
 #[derive(Debug)]
 pub(crate) struct Connects {
     /// For whoever comes first.
-    open: Arc<Semaphore>,
+    open: Permits,
     /// For targets that are not down: they connect within milliseconds, and those may hang for seconds each.
-    kept: Arc<Semaphore>,
-    n_open: usize,
-    n_kept: usize,
+    kept: Permits,
 }
 
 impl Connects {
     /// This many at once, at least one; half of them is kept.
     pub(crate) fn new(limit: usize) -> Self {
-        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        let (n_open, n_kept) = (limit - limit / 2, limit / 2);
-        let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        Self { open: semaphore(n_open), kept: semaphore(n_kept), n_open, n_kept }
+        let (open, kept) = shared_out(limit);
+        Self { open: Permits::new(open), kept: Permits::new(kept) }
+    }
+
+    /// This many from now on. Those under way go on.
+    pub(crate) fn resize(&self, limit: usize) {
+        let (open, kept) = shared_out(limit);
+        self.open.resize(open);
+        self.kept.resize(kept);
     }
 
     /// How many there may be at once.
     pub(crate) fn limit(&self) -> usize {
-        self.n_open + self.n_kept
+        self.open.size() + self.kept.size()
     }
 
     /// How many of them may be to targets that are down.
     pub(crate) fn open_to_all(&self) -> usize {
-        self.n_open
+        self.open.size()
     }
 
     /// How many there are.
     pub(crate) fn in_flight(&self) -> usize {
-        self.limit() - self.open.available_permits() - self.kept.available_permits()
+        self.open.in_use() + self.kept.in_use()
     }
 
     /// One permit, for a target that is known to be down or for another; first come, first served.
     pub(crate) async fn acquire(&self, down: bool) -> Result<OwnedSemaphorePermit, AcquireError> {
-        let open = Arc::clone(&self.open).acquire_owned();
+        let open = Arc::clone(self.open.semaphore()).acquire_owned();
         if down {
             return open.await;
         }
         select! {
             biased;
             permit = open => permit,
-            permit = Arc::clone(&self.kept).acquire_owned() => permit,
+            permit = Arc::clone(self.kept.semaphore()).acquire_owned() => permit,
         }
     }
+}
+
+/// How many of so many are for whoever comes first, and how many are kept.
+fn shared_out(limit: usize) -> (usize, usize) {
+    let limit = limit.max(1);
+    (limit - limit / 2, limit / 2)
 }
 
 #[cfg(test)]
@@ -66,7 +77,8 @@ mod tests {
     fn targets_that_are_down_leave_half_to_the_others() {
         #[track_caller]
         fn check(limit: usize, down: usize) {
-            let connects = Connects::new(limit);
+            let connects = Connects::new(7);
+            connects.resize(limit);
             let take = |down| connects.acquire(down).now_or_never().map(Result::unwrap);
             let mut held: Vec<_> = std::iter::from_fn(|| take(true)).collect();
             assert_eq!((held.len(), connects.open_to_all()), (down, down));

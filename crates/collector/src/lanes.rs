@@ -24,6 +24,7 @@ use crate::{
     connects::Connects,
     driver::{Driver, QueryError, Server, Session, SessionState},
     login::login,
+    permits::Permits,
     query::ResultLimits,
     rollup::{KillResult, TargetStats},
     run::NotStarted,
@@ -74,7 +75,7 @@ pub(crate) struct Lanes {
     answers: AtomicU64,
     /// One permit for each connection that the server may see at once, whatever it is for and until it is gone. The
     /// lanes' permits and `side` leave room for every one but those that are just being closed.
-    slots: Arc<Semaphore>,
+    slots: Arc<Permits>,
     /// At most one side connection at a time.
     side: Semaphore,
     /// At most one connect at a time while the target is not up.
@@ -122,7 +123,19 @@ impl Drop for Open {
 
 impl Lanes {
     pub(crate) fn new(target: Arc<Target>, stats: Arc<TargetStats>, pool: Arc<Pool>) -> Self {
-        let slots = Arc::new(Semaphore::new(usize::from(target.max_connections.max(1))));
+        let slots = Arc::new(Permits::new(target.max_connections.max(1).into()));
+        Self::within(slots, target, stats, pool)
+    }
+
+    /// Lanes in the place of these, to the same server by another way. Both count as one against its cap: what the old
+    /// ones still hold, the new ones wait for. A lower cap holds as soon as the old ones are gone, since until then they
+    /// may need a connection to end what they left behind.
+    pub(crate) fn succeeded_by(&self, target: Arc<Target>) -> Self {
+        self.slots.announce(target.max_connections.max(1).into());
+        Self::within(Arc::clone(&self.slots), target, Arc::clone(&self.stats), Arc::clone(&self.pool))
+    }
+
+    fn within(slots: Arc<Permits>, target: Arc<Target>, stats: Arc<TargetStats>, pool: Arc<Pool>) -> Self {
         Self {
             target,
             stats,
@@ -182,7 +195,7 @@ impl Lanes {
             }
             Some(unproven)
         };
-        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(closed)?;
+        let slot = Arc::clone(self.slots.semaphore()).acquire_owned().await.map_err(closed)?;
         let down = !self.stats.is_up() && self.stats.failures() > 0;
         let permit = self.pool.connects.acquire(down).await.map_err(closed)?;
         Ok(Admission { slot, permit, _unproven: unproven })
@@ -202,7 +215,7 @@ impl Lanes {
     /// A slot of the target first, then a permit of the fleet: who waits for one target keeps nobody else waiting.
     async fn admitted(&self, fleet: &Arc<Semaphore>) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
         // Neither semaphore is ever closed.
-        let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        let slot = Arc::clone(self.slots.semaphore()).acquire_owned().await.ok()?;
         Some((slot, Arc::clone(fleet).acquire_owned().await.ok()?))
     }
 
@@ -359,6 +372,12 @@ impl Lanes {
     fn idle(&self) -> MutexGuard<'_, Vec<Lane>> {
         // A list is whole between any two operations on it, so a poisoned lock is as good.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.slots.settle();
     }
 }
 

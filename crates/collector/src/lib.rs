@@ -4,6 +4,7 @@
 //! [`Rows`], turns it into validated text by way of [`mapping`] and [`fragment`], and publishes that in the
 //! [`Snapshot`] with one synchronous call. This crate knows no intervals, no configuration format and no HTTP.
 
+pub mod arrange;
 mod cell;
 pub mod certificates;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod lanes;
 pub mod login;
 pub mod mapping;
 pub mod mysql;
+mod permits;
 pub mod query;
 pub mod record;
 pub mod rollup;
@@ -30,13 +32,14 @@ pub mod target;
 mod testing;
 pub mod version;
 
+pub use arrange::{Arranged, Collector};
 pub use clock::BootTime;
 pub use failure::{Failure, Reason};
 pub use query::{Family, Kind, Metric, OnNull, Query, ResultLimits, ValueSource, Variant};
 pub use rollup::TargetStats;
 pub use rows::Rows;
 pub use run::trial;
-pub use run::{Arranged, Collector, Item, ItemSpec, NotStarted, Report, Success};
+pub use run::{Item, ItemSpec, NotStarted, Report, Success};
 pub use snapshot::{FamilyText, ItemId, Snapshot};
 pub use target::{Address, Isolation, Password, Secret, SessionSettings, Target, Tls, TlsMode};
 pub use version::{VersionRange, When};

@@ -24,6 +24,22 @@ impl Query {
         let variant = self.variants.iter().find(|variant| variant.when.fits(server));
         variant.map(|variant| &variant.statement).or(self.statement.as_ref())
     }
+
+    /// Whether both yield the same samples: all but what HELP says.
+    pub(crate) fn yields_the_same(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Metric, &Metric)| {
+            a.family.name == b.family.name
+                && a.family.kind == b.family.kind
+                && a.labels == b.labels
+                && a.static_labels == b.static_labels
+                && a.value == b.value
+                && a.on_null == b.on_null
+        };
+        self.statement == other.statement
+            && self.variants == other.variants
+            && self.metrics.len() == other.metrics.len()
+            && self.metrics.iter().zip(&other.metrics).all(same)
+    }
 }
 
 /// A statement for certain servers.

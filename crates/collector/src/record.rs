@@ -79,6 +79,11 @@ impl ItemRecord {
         self.0.load_full()
     }
 
+    /// Goes on from another's runs.
+    pub(crate) fn follow(&self, before: &Self) {
+        self.0.store(before.0.load_full());
+    }
+
     /// Takes note of a run. One item's runs follow each other, so nobody comes between.
     pub(crate) fn note(&self, now: Moment, took: Took, outcome: &Result<Option<Success>, Failure>) {
         let before = self.0.load();

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
 use crate::{
@@ -80,12 +80,7 @@ impl GroupStats {
 #[derive(Debug)]
 pub struct TargetStats {
     name: Arc<str>,
-    group: Arc<GroupStats>,
-    /// The labels of each of its series, encoded and without braces.
-    labels: String,
-    /// Those of them that `target_info` has no label of its own for.
-    info_labels: String,
-    tls: &'static str,
+    shown_as: ArcSwap<ShownAs>,
     up: AtomicBool,
     server: ArcSwapOption<Server>,
     last_success_ms: AtomicU64,
@@ -100,24 +95,43 @@ pub struct TargetStats {
     record: TargetRecord,
 }
 
-const NO_REASON: u8 = u8::MAX;
+/// What the configuration says of a target that its series show; a reload may change it, and the counters go on.
+#[derive(Debug)]
+struct ShownAs {
+    group: Arc<GroupStats>,
+    /// The labels of each of its series, encoded and without braces.
+    labels: String,
+    /// Those of them that `target_info` has no label of its own for.
+    info_labels: String,
+    tls: &'static str,
+}
 
 /// The labels that our own families of a target have themselves; a configured label of that name gives way.
 const OWN_LABELS: [&str; 8] =
     ["outcome", "reason", "flavour", "version", "server_id", "role", "tls", "guards_refused"];
 
-impl TargetStats {
-    /// A target that nobody has tried.
-    pub fn new(target: &Target, group: Arc<GroupStats>) -> Self {
+impl ShownAs {
+    fn new(target: &Target, group: Arc<GroupStats>) -> Self {
         let not = |own: &'static [&'static str]| {
             target.labels.iter().filter(move |(name, _)| !own.contains(&name.as_str()))
         };
         Self {
-            name: Arc::clone(&target.name),
             group,
             labels: labels_text(not(&["outcome", "reason"])),
             info_labels: labels_text(not(&OWN_LABELS)),
             tls: target.tls.mode.as_str(),
+        }
+    }
+}
+
+const NO_REASON: u8 = u8::MAX;
+
+impl TargetStats {
+    /// A target that nobody has tried.
+    pub fn new(target: &Target, group: Arc<GroupStats>) -> Self {
+        Self {
+            name: Arc::clone(&target.name),
+            shown_as: ArcSwap::from_pointee(ShownAs::new(target, group)),
             up: AtomicBool::new(false),
             server: ArcSwapOption::empty(),
             last_success_ms: AtomicU64::new(0),
@@ -130,6 +144,11 @@ impl TargetStats {
             kills: AtomicU64::new(0),
             record: TargetRecord::default(),
         }
+    }
+
+    /// The same server is configured otherwise now.
+    pub(crate) fn relabel(&self, target: &Target, group: Arc<GroupStats>) {
+        self.shown_as.store(Arc::new(ShownAs::new(target, group)));
     }
 
     /// A run succeeded. Returns whether the target was not up before.
@@ -151,7 +170,7 @@ impl TargetStats {
     pub fn failed(&self, failure: &Failure) -> bool {
         self.failures.fetch_add(1, Relaxed);
         let place = Reason::ALL.iter().position(|reason| *reason == failure.reason).unwrap_or_default();
-        self.group.failures[place].fetch_add(1, Relaxed);
+        self.shown_as.load().group.failures[place].fetch_add(1, Relaxed);
         let before = self.reason.swap(u8::try_from(place).unwrap_or(NO_REASON), Relaxed);
         let was_up = self.up.swap(!failure.is_down(), Relaxed);
         if was_up || !failure.is_down() {
@@ -231,7 +250,7 @@ impl TargetStats {
     pub(crate) fn killed(&self, result: KillResult) {
         self.kills.fetch_add(1, Relaxed);
         let place = KillResult::ALL.iter().position(|known| *known == result).unwrap_or_default();
-        self.group.kills[place].fetch_add(1, Relaxed);
+        self.shown_as.load().group.kills[place].fetch_add(1, Relaxed);
     }
 }
 
@@ -317,7 +336,7 @@ fn per_target<V: itoa::Integer>(
 ) -> Lines {
     let mut lines = Lines::new(name);
     for target in targets {
-        lines.add(&target.labels, "", value(target));
+        lines.add(&target.shown_as.load().labels, "", value(target));
     }
     lines
 }
@@ -326,6 +345,7 @@ fn target_info(targets: &[Arc<TargetStats>]) -> FamilyText {
     let mut lines = Lines::new("query_exporter_target_info");
     for target in targets {
         let mut more = String::new();
+        let shown_as = target.shown_as.load();
         let server = target.server.load();
         let server = server.as_ref();
         let refused = server.map(|s| s.guards_refused()).unwrap_or_default();
@@ -334,7 +354,7 @@ fn target_info(targets: &[Arc<TargetStats>]) -> FamilyText {
             ("version", server.map_or("", |s| s.version.as_str())),
             ("server_id", server.map_or("", |s| s.server_id.as_str())),
             ("role", server.map_or("", |s| s.role())),
-            ("tls", target.tls),
+            ("tls", shown_as.tls),
             ("guards_refused", &refused),
         ];
         for (name, value) in facts {
@@ -343,7 +363,7 @@ fn target_info(targets: &[Arc<TargetStats>]) -> FamilyText {
             escape_label(&mut more, value);
             more.push('"');
         }
-        lines.add(&target.info_labels, &more, 1);
+        lines.add(&shown_as.info_labels, &more, 1);
     }
     lines.family(
         "what the target's server said of itself at the last connect, how TLS is asked for, and which guards it refused",
@@ -354,7 +374,7 @@ fn target_info(targets: &[Arc<TargetStats>]) -> FamilyText {
 fn last_success(targets: &[Arc<TargetStats>]) -> FamilyText {
     let mut lines = Lines::new("query_exporter_target_last_success_timestamp_seconds");
     for target in targets {
-        lines.add_seconds(&target.labels, target.last_success_ms.load(Relaxed));
+        lines.add_seconds(&target.shown_as.load().labels, target.last_success_ms.load(Relaxed));
     }
     lines.family("when a run on the target last succeeded, since the epoch; 0 if none has", Kind::Gauge)
 }
@@ -362,8 +382,8 @@ fn last_success(targets: &[Arc<TargetStats>]) -> FamilyText {
 fn runs_total(targets: &[Arc<TargetStats>]) -> FamilyText {
     let mut lines = Lines::new("query_exporter_runs_total");
     for target in targets {
-        lines.add(&target.labels, r#"outcome="success""#, target.successes.load(Relaxed));
-        lines.add(&target.labels, r#"outcome="failure""#, target.failures.load(Relaxed));
+        lines.add(&target.shown_as.load().labels, r#"outcome="success""#, target.successes.load(Relaxed));
+        lines.add(&target.shown_as.load().labels, r#"outcome="failure""#, target.failures.load(Relaxed));
     }
     lines.family("runs of the target's items", Kind::Counter)
 }
@@ -372,7 +392,7 @@ fn ticks_missed(targets: &[Arc<TargetStats>]) -> FamilyText {
     let mut lines = Lines::new("query_exporter_ticks_missed_total");
     for target in targets {
         for (reason, ticks) in MISSED.iter().zip(&target.missed) {
-            lines.add(&target.labels, &format!("reason=\"{reason}\""), ticks.load(Relaxed));
+            lines.add(&target.shown_as.load().labels, &format!("reason=\"{reason}\""), ticks.load(Relaxed));
         }
     }
     lines.family(
@@ -385,7 +405,7 @@ fn failure_reason(targets: &[Arc<TargetStats>]) -> FamilyText {
     let mut lines = Lines::new("query_exporter_target_failure_reason");
     for target in targets {
         if let Some(reason) = Reason::ALL.get(usize::from(target.reason.load(Relaxed))) {
-            lines.add(&target.labels, &format!("reason=\"{reason}\""), 1);
+            lines.add(&target.shown_as.load().labels, &format!("reason=\"{reason}\""), 1);
         }
     }
     lines.family("1 for the reason of the target's last run, where it failed", Kind::Gauge)

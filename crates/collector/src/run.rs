@@ -4,28 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, timeout_at},
 };
-use tokio_util::task::TaskTracker;
 
 use crate::{
     BootTime, Failure, Query, Reason, Rows, Target,
-    connects::Connects,
-    driver::{Driver, Flavour, QueryError, SessionState},
-    lanes::{Lane, Lanes, Pool},
+    driver::{Flavour, QueryError, SessionState},
+    lanes::{Lane, Lanes},
     query::ResultLimits,
     record::{ItemRecord, Moment, Took},
-    rollup::{GroupStats, TargetStats},
+    rollup::TargetStats,
     snapshot::{Slot, Snapshot},
     statement::{Limited, Statement},
 };
-
-/// Secret files being read over the whole fleet. Far fewer than there are threads, most of which are others'.
-const MAX_READS: usize = 16;
-
-/// KILLs under way over the whole fleet.
-const MAX_KILLS: usize = 8;
 
 /// How much longer than the server we wait, so that normally its own clean error comes and the connection lives.
 const MAX_GRACE: Duration = Duration::from_secs(1);
@@ -53,105 +45,6 @@ pub struct ItemSpec {
     pub drop_on_failure: bool,
     /// How large an answer may be.
     pub limits: ResultLimits,
-}
-
-/// The way to the databases, shared by all items.
-#[derive(Debug)]
-pub struct Collector {
-    pool: Arc<Pool>,
-    snapshot: Arc<Snapshot>,
-}
-
-/// What a collector was arranged into.
-#[derive(Debug)]
-pub struct Arranged {
-    /// The items, in the order asked for.
-    pub items: Vec<Arc<Item>>,
-    /// Their targets, each once, by name.
-    pub targets: Vec<Arc<TargetStats>>,
-    /// Their groups, each once, by name.
-    pub groups: Vec<Arc<GroupStats>>,
-    lanes: Vec<Arc<Lanes>>,
-}
-
-impl Collector {
-    /// A collector that reaches servers by way of `driver`, with at most `max_connects` connects under way.
-    pub fn new(driver: Arc<dyn Driver>, max_connects: usize, snapshot: Arc<Snapshot>) -> Self {
-        let pool = Pool {
-            driver,
-            connects: Connects::new(max_connects),
-            kills: Semaphore::new(MAX_KILLS),
-            kill_connects: Arc::new(Semaphore::new(MAX_KILLS)),
-            reads: Arc::new(Semaphore::new(MAX_READS)),
-            tasks: TaskTracker::new(),
-        };
-        Self { pool: Arc::new(pool), snapshot }
-    }
-
-    /// Makes these the items, with their places in the snapshot.
-    pub fn arrange(&self, specs: Vec<ItemSpec>) -> Arranged {
-        use std::collections::BTreeMap;
-        let pairs: Vec<_> =
-            specs.iter().map(|spec| (Arc::clone(&spec.query), Arc::clone(&spec.target))).collect();
-        let slots = self.snapshot.arrange(&pairs);
-        let mut groups: BTreeMap<Arc<str>, Arc<GroupStats>> = BTreeMap::new();
-        let mut lanes: BTreeMap<Arc<str>, Arc<Lanes>> = BTreeMap::new();
-        let mut items = Vec::with_capacity(specs.len());
-        for (spec, slot) in specs.into_iter().zip(slots) {
-            let target = &spec.target;
-            let group = groups
-                .entry(Arc::clone(&target.group))
-                .or_insert_with(|| Arc::new(GroupStats::new(Arc::clone(&target.group))));
-            let lanes = lanes.entry(Arc::clone(&target.name)).or_insert_with(|| {
-                let stats = Arc::new(TargetStats::new(target, Arc::clone(group)));
-                Arc::new(Lanes::new(Arc::clone(target), stats, Arc::clone(&self.pool)))
-            });
-            items.push(Arc::new(Item::new(spec, Arc::clone(lanes), Arc::clone(&self.snapshot), slot)));
-        }
-        let lanes: Vec<_> = lanes.into_values().collect();
-        Arranged {
-            items,
-            targets: lanes.iter().map(|lanes| Arc::clone(&lanes.stats)).collect(),
-            groups: groups.into_values().collect(),
-            lanes,
-        }
-    }
-
-    /// The snapshot that runs publish to.
-    pub fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
-    }
-
-    /// Connects under way.
-    pub fn connects_in_flight(&self) -> usize {
-        self.pool.connects.in_flight()
-    }
-
-    /// How many may be.
-    pub fn connects_limit(&self) -> usize {
-        self.pool.connects.limit()
-    }
-
-    /// How many of them may be to targets that are down: the rest is kept for the others.
-    pub fn connects_for_tries(&self) -> usize {
-        self.pool.connects.open_to_all()
-    }
-
-    /// Takes leave of all servers and waits for the KILLs under way: at most `grace`. Returns whether all of it
-    /// was done. To be called when no run is left.
-    pub async fn shutdown(&self, arranged: &Arranged, grace: Duration) -> bool {
-        arranged.lanes.iter().for_each(|lanes| lanes.close_all());
-        self.pool.tasks.close();
-        timeout_at(Instant::now() + grace, self.pool.tasks.wait()).await.is_ok()
-    }
-}
-
-impl Arranged {
-    /// Enforces age limits, and closes connections that nobody uses. To be called each second.
-    pub fn sweep(&self, snapshot: &Snapshot) {
-        snapshot.sweep(BootTime::now());
-        self.lanes.iter().for_each(|lanes| lanes.close_idle());
-    }
 }
 
 /// One query on one target, ready to be run.
@@ -244,7 +137,7 @@ impl PartialEq for Item {
 }
 
 impl Item {
-    fn new(spec: ItemSpec, lanes: Arc<Lanes>, snapshot: Arc<Snapshot>, slot: Arc<Slot>) -> Self {
+    pub(crate) fn new(spec: ItemSpec, lanes: Arc<Lanes>, snapshot: Arc<Snapshot>, slot: Arc<Slot>) -> Self {
         let tag = slot.id.to_string();
         Self { spec, lanes, snapshot, slot, tag, prepared: ArcSwapOption::empty() }
     }
@@ -262,6 +155,21 @@ impl Item {
     /// Its query, as configured.
     pub fn query(&self) -> &Arc<Query> {
         &self.spec.query
+    }
+
+    /// Whether it has a result that is shown. A fresh item may have the one of another that it took the place of.
+    pub fn has_result(&self) -> bool {
+        self.slot.has_result()
+    }
+
+    /// Whether both go to the same server by the same way, so that what one learns of it holds for the other.
+    pub fn shares_lanes(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.lanes, &other.lanes)
+    }
+
+    /// Whether both go to the same server, by whatever way.
+    pub fn shares_server(&self, other: &Self) -> bool {
+        self.target().address == other.target().address
     }
 
     /// The state and the counters of its target.
@@ -545,6 +453,8 @@ impl Drop for InFlight<'_> {
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod rearranged;
 #[cfg(test)]
 mod tests;
 pub mod trial;

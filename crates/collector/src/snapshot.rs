@@ -19,7 +19,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
 use crate::{
-    Address, BootTime, Failure, Family, Kind, Query, Reason, Target,
+    BootTime, Failure, Family, ItemSpec, Kind, Query, Reason, ResultLimits, Target,
     fragment::identity,
     mapping::{DROPPED, Mapped, Plan},
     record::ItemRecord,
@@ -57,7 +57,7 @@ pub struct FamilyText {
 pub struct Snapshot {
     layout: ArcSwap<Layout>,
     totals: Arc<Totals>,
-    max_bytes: i64,
+    max_bytes: AtomicI64,
 }
 
 impl Default for Snapshot {
@@ -104,8 +104,9 @@ pub struct Slot {
     /// Whose place it is.
     pub id: ItemId,
     query: Arc<Query>,
-    /// The server that the result is from.
-    address: Address,
+    /// Where the result is from.
+    target: Arc<Target>,
+    limits: ResultLimits,
     pub(crate) plan: Plan,
     stats: Arc<QueryStats>,
     totals: Arc<Totals>,
@@ -117,8 +118,9 @@ pub struct Slot {
     pub(crate) record: ItemRecord,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Published {
+    at: BootTime,
     expires: BootTime,
     /// The id of its first fragment; the others' follow.
     first_id: u64,
@@ -138,41 +140,35 @@ impl Snapshot {
     /// A snapshot that holds about this many bytes of sample lines at most, and so a bound for the page that is made of
     /// it. Runs that publish in the same instant may exceed it by their results.
     pub fn new(max_bytes: usize) -> Self {
-        let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
-        Self { layout: ArcSwap::default(), totals: Arc::default(), max_bytes }
+        let snapshot =
+            Self { layout: ArcSwap::default(), totals: Arc::default(), max_bytes: AtomicI64::default() };
+        snapshot.limit(max_bytes);
+        snapshot
     }
 
-    /// Makes these the items. One that was there with the same query and the same server keeps its result and its
-    /// counters; the results of the others are gone with this call. Gives each item's place, in the order asked for.
-    pub fn arrange(&self, items: &[(Arc<Query>, Arc<Target>)]) -> Vec<Arc<Slot>> {
+    /// Changes that bound. What is there stays, though it be more.
+    pub fn limit(&self, max_bytes: usize) {
+        self.max_bytes.store(i64::try_from(max_bytes).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// Makes these the items. One that was there and would yield the same now keeps its result; a query of the same name
+    /// keeps its counters; the results of the others are gone with this call. Gives each item's place, in the order asked
+    /// for.
+    pub(crate) fn arrange(&self, items: &[ItemSpec]) -> Vec<Arc<Slot>> {
         let old = self.layout.load();
         let mut layout = Layout::default();
         let mut places = Vec::with_capacity(items.len());
-        for (query, target) in items {
+        for spec in items {
             let stats = layout
                 .queries
-                .entry(Arc::clone(&query.name))
-                .or_insert_with(|| old.queries.get(&query.name).map(Arc::clone).unwrap_or_default());
-            let id = ItemId { query: Arc::clone(&query.name), target: Arc::clone(&target.name) };
-            let plan = Plan::new(query, target);
-            let same =
-                |slot: &Slot| slot.query == *query && slot.plan == plan && slot.address == target.address;
-            let slot = match old.slots.get(&id).filter(|slot| same(slot)) {
-                Some(kept) => Arc::clone(kept),
-                None => Arc::new(Slot {
-                    id: id.clone(),
-                    query: Arc::clone(query),
-                    address: target.address.clone(),
-                    plan,
-                    stats: Arc::clone(stats),
-                    totals: Arc::clone(&self.totals),
-                    current: ArcSwapOption::empty(),
-                    tried: AtomicBool::new(false),
-                    absent: AtomicBool::new(false),
-                    last_success_ms: AtomicU64::new(0),
-                    record: ItemRecord::default(),
-                }),
+                .entry(Arc::clone(&spec.query.name))
+                .or_insert_with(|| old.queries.get(&spec.query.name).map(Arc::clone).unwrap_or_default());
+            let id = ItemId { query: Arc::clone(&spec.query.name), target: Arc::clone(&spec.target.name) };
+            let slot = match old.slots.get(&id) {
+                Some(before) => before.for_item(spec),
+                None => Arc::new(Slot::new(id.clone(), spec, Arc::clone(stats), Arc::clone(&self.totals))),
             };
+            slot.limit_age(spec.expire_after);
             layout.slots.insert(id, Arc::clone(&slot));
             places.push(slot);
         }
@@ -199,10 +195,10 @@ impl Snapshot {
         expire_after: Duration,
     ) -> Result<(), Failure> {
         let growth = mapped.bytes() - slot.current.load().as_ref().map_or(0, |published| published.bytes);
-        if growth > 0 && self.bytes().saturating_add(growth) > self.max_bytes {
+        let max_bytes = self.max_bytes.load(Relaxed);
+        if growth > 0 && self.bytes().saturating_add(growth) > max_bytes {
             let message = format!(
-                "the page would be larger than {} bytes: select less, or raise max_page_bytes",
-                self.max_bytes
+                "the page would be larger than {max_bytes} bytes: select less, or raise max_page_bytes"
             );
             return Err(Failure::answered(Reason::TooLarge, message));
         }
@@ -371,6 +367,69 @@ impl Totals {
 }
 
 impl Slot {
+    fn new(id: ItemId, spec: &ItemSpec, stats: Arc<QueryStats>, totals: Arc<Totals>) -> Self {
+        Self {
+            id,
+            query: Arc::clone(&spec.query),
+            target: Arc::clone(&spec.target),
+            limits: spec.limits,
+            plan: Plan::new(&spec.query, &spec.target),
+            stats,
+            totals,
+            current: ArcSwapOption::empty(),
+            tried: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
+            last_success_ms: AtomicU64::new(0),
+            record: ItemRecord::default(),
+        }
+    }
+
+    /// The place of the item as it is now: this one, if nothing about its samples has changed; a new one with this one's
+    /// result, if only their HELP has; else an empty one.
+    fn for_item(self: &Arc<Self>, spec: &ItemSpec) -> Arc<Self> {
+        let same_query = self.query == spec.query;
+        if same_query && self.target == spec.target && self.limits == spec.limits {
+            return Arc::clone(self);
+        }
+        let id = self.id.clone();
+        let new = Self::new(id, spec, Arc::clone(&self.stats), Arc::clone(&self.totals));
+        let same_result = self.limits == new.limits
+            && self.plan == new.plan
+            && self.target.has_same_data(&new.target)
+            && self.query.yields_the_same(&new.query);
+        if !same_result {
+            return Arc::new(new);
+        }
+        if same_query {
+            return Arc::clone(self);
+        }
+        let current = self.current.load_full();
+        new.totals.count(None, current.as_deref());
+        new.current.store(current);
+        new.tried.store(self.tried.load(Relaxed), Relaxed);
+        new.absent.store(self.absent.load(Relaxed), Relaxed);
+        new.last_success_ms.store(self.last_success_ms.load(Relaxed), Relaxed);
+        new.record.follow(&self.record);
+        Arc::new(new)
+    }
+
+    /// Whether there is a result.
+    pub(crate) fn has_result(&self) -> bool {
+        self.current.load().is_some()
+    }
+
+    /// The result that is there gets this age limit, unless it has it.
+    fn limit_age(&self, expire_after: Duration) {
+        let has = |published: &Published| published.expires == published.at.plus(expire_after);
+        if self.current.load().as_deref().is_none_or(has) {
+            return;
+        }
+        self.current.rcu(|current| {
+            let published = current.as_deref()?;
+            Some(Arc::new(Published { expires: published.at.plus(expire_after), ..published.clone() }))
+        });
+    }
+
     /// Gives the result before.
     fn publish(&self, mapped: Mapped, now: BootTime, expire_after: Duration) -> Option<Arc<Published>> {
         for (counter, dropped) in self.stats.dropped.iter().zip(mapped.dropped) {
@@ -381,6 +440,7 @@ impl Slot {
         self.tried.store(true, Relaxed);
         self.absent.store(false, Relaxed);
         let published = Published {
+            at: now,
             expires: now.plus(expire_after),
             first_id: self.totals.next_id.fetch_add(mapped.fragments.len() as u64, Relaxed),
             series: i64::try_from(mapped.series).unwrap_or(i64::MAX),

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// A server to watch, as the configuration says it. Equal targets keep their connections over a reload.
+/// A server to watch, as the configuration says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Its name, unique in the fleet; the value of the target label.
@@ -34,6 +34,32 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether connections opened for one of them are as good for the other.
+    pub(crate) fn has_same_way(&self, other: &Self) -> bool {
+        self.address == other.address
+            && self.user == other.user
+            && self.password == other.password
+            && self.database == other.database
+            && self.tls == other.tls
+            && self.max_connections == other.max_connections
+            && self.kill == other.kill
+            && self.session == other.session
+    }
+
+    /// Whether what was read from one of them is what the other would say: the same account in the same kind of session
+    /// on the same server, however it gets there.
+    pub(crate) fn has_same_data(&self, other: &Self) -> bool {
+        let same_account = match &self.user {
+            Some(_) => self.user == other.user,
+            // The option file says who it is.
+            None => other.user.is_none() && self.password == other.password,
+        };
+        same_account
+            && self.address == other.address
+            && self.database == other.database
+            && self.session == other.session
+    }
+
     /// How many runs may use the server at once: one connection is kept for KILL where there is more than one.
     pub fn lanes(&self) -> u16 {
         self.max_connections.saturating_sub(1).max(1)

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let mut slow = false;
     for (what, text, expected) in [("right", good, 0), ("with errors", bad, 1000 + 50)] {
         let begun = cpu_ms();
-        let (said, n) = match config::parse(Path::new("fleet.toml"), &text) {
+        let (said, n) = match config::parse(Path::new("fleet.toml"), &text, None) {
             Ok(loaded) => (loaded.config.summary(), 0),
             Err(report) => {
                 // What a person gets to see is part of the work.

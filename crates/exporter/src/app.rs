@@ -1,14 +1,22 @@
-//! The running exporter: built once, waited for, taken down in order.
+//! The running exporter: built once, changed by reloads, taken down in order.
 
-use std::{collections::BTreeMap, path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use fleet_collector::{Address, Arranged, Collector, Snapshot, TlsMode, mysql::MySql, rollup};
+use fleet_collector::{Address, Arranged, Collector, Snapshot, TlsMode, mysql::MySql};
 use fleet_http::{HttpMetrics, Sources, State};
-use fleet_scheduler::{Limits, Scheduler, Timeline};
+use fleet_scheduler::{Changes, Item, Limits, Scheduler, Timeline};
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
+    select,
     signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,8 +25,9 @@ use crate::{
     config::{Config, Report},
     job::Job,
     logging::Logging,
-    metrics::{self, Live, Process, RunMetrics},
+    metrics::{self, ConfigMetrics, Live, Process, RunMetrics},
     plan::{STARTUP_SPREAD, plan},
+    reload::{Answer, Reader, Reloads, Unread},
     status::{Board, Facts},
     suspension::Suspension,
 };
@@ -29,37 +38,58 @@ pub(crate) const FAREWELL: Duration = Duration::from_millis(2500);
 /// How often age limits are enforced and idle connections looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// Problems of one reading that go to the log; the answer to a request has all of them.
+const LOGGED_PROBLEMS: usize = 20;
+
 /// A running exporter.
 struct App {
+    config: Arc<Config>,
     scheduler: Scheduler<Job>,
     collector: Arc<Collector>,
-    arranged: Arc<Arranged>,
+    board: Arc<Board>,
+    run_metrics: Arc<RunMetrics>,
+    config_metrics: ConfigMetrics,
+    reloads: Arc<Reloads>,
+    /// Connections that may be opened at once at most, whatever the file says: each may hold a thread.
+    most_connects: usize,
     tasks: TaskTracker,
     token: CancellationToken,
 }
 
+/// What the command line and the system give it.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    /// The configuration file.
+    pub(crate) path: &'a Path,
+    /// The address of the command line, which wins over the file's.
+    pub(crate) bind: Option<&'a str>,
+    /// Where to send the logs.
+    pub(crate) logging: &'a Logging,
+    /// Threads for connecting.
+    pub(crate) most_connects: usize,
+}
+
 /// Runs until SIGTERM or SIGINT. The error is for a person: what could not be done, and where.
-pub(crate) async fn run(
-    path: &Path,
-    config: &Config,
-    problems: &Report,
-    listen: &str,
-    logging: &Logging,
-) -> Result<(), String> {
+pub(crate) async fn run(start: Start<'_>, config: Config, problems: Report) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let mut hangup =
+        signal(SignalKind::hangup()).map_err(|error| format!("cannot wait for signals: {error}"))?;
     raise_file_limit();
     // Listen first: a port that is taken is said before any server is bothered, and a scrape is answered before
     // the first target is.
+    let listen = start.bind.unwrap_or(&config.listen);
     let listener =
         fleet_http::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-    say_hello(path, config, &listener, listen);
+    say_hello(start.path, &config, &listener, listen);
     for problem in problems.iter() {
         tracing::warn!("{}", problem.one_line());
     }
-    let mut app = App::start(config, listener, logging).await;
-    let signal = app.until(signals.next()).await;
+    warn_of_unverified(&config, None);
+    let mut reader = Reader::new(start.path.to_owned(), start.bind.map(str::to_owned));
+    let mut app = App::start(config, listener, &start).await;
+    let signal = app.until(signals.next(), &mut reader, &mut hangup, start.bind.is_some()).await;
     tracing::info!(signal, "stopping");
-    tokio::select! {
+    select! {
         () = app.stop() => {}
         signal = signals.next() => tracing::warn!(signal, "a second signal: leaving at once"),
     }
@@ -67,7 +97,8 @@ pub(crate) async fn run(
 }
 
 impl App {
-    async fn start(config: &Config, listener: TcpListener, logging: &Logging) -> Self {
+    async fn start(config: Config, listener: TcpListener, start: &Start<'_>) -> Self {
+        let config = Arc::new(config);
         let snapshot = Arc::new(Snapshot::new(config.max_page_bytes));
         let collector = Arc::new(Collector::new(Arc::new(MySql), config.max_connects, Arc::clone(&snapshot)));
         let started = Instant::now();
@@ -79,64 +110,181 @@ impl App {
         };
         // Two exporters on the same fleet should not back off in step, so the jitter's seed is the start.
         let seed = u64::from(since_epoch.subsec_nanos());
-        let mut scheduler = Scheduler::new(limits, Timeline::new(started, since_epoch), seed);
+        let scheduler = Scheduler::new(limits, Timeline::new(started, since_epoch), seed);
 
         let mut registry = Registry::default();
         metrics::register_build_info(&mut registry);
-        metrics::register_config(&mut registry);
+        let config_metrics = ConfigMetrics::register(&mut registry);
         let run_metrics = Arc::new(RunMetrics::register(&mut registry));
         let http_metrics = HttpMetrics::register(&mut registry);
         registry.register_collector(Box::new(Live {
             stats: scheduler.stats(),
             collector: Arc::clone(&collector),
-            log_dropped: logging.dropped(),
+            log_dropped: start.logging.dropped(),
         }));
         registry.register_collector(Box::new(Process));
 
-        let (arranged, wanted) = plan(config, &collector, &run_metrics);
-        let arranged = Arc::new(arranged);
+        let (arranged, wanted) = plan(&config, &collector, &run_metrics);
         let (tasks, token) = (TaskTracker::new(), CancellationToken::new());
         let board = Board::new(Facts {
             started,
             stats: scheduler.stats(),
             collector: Arc::clone(&collector),
-            log_dropped: logging.dropped(),
+            log_dropped: start.logging.dropped(),
         });
-        board.show(config, &arranged.items);
+        let reloads = Arc::new(Reloads::new(config.reload));
         let sources = Sources {
             snapshot,
-            rollups: rollups(&collector, &arranged),
+            rollups: rollups(&collector),
             registry: Arc::new(registry),
             status: board.source(),
+            reload: over_http(&reloads),
         };
+        board.show(&config, &arranged.items);
         let state = State::new(sources, http_metrics, env!("CARGO_PKG_VERSION"), started);
         tasks.spawn(fleet_http::serve(listener, Arc::new(state), token.clone()));
-        tasks.spawn(token.clone().run_until_cancelled_owned(sweep(
-            Arc::clone(&collector),
-            Arc::clone(&arranged),
+        let sweeping = sweep(Arc::clone(&collector), Arc::clone(&run_metrics));
+        tasks.spawn(token.clone().run_until_cancelled_owned(sweeping));
+        let most_connects = start.most_connects;
+        let mut app = Self {
+            config,
+            scheduler,
+            collector,
+            board,
             run_metrics,
-        )));
-        scheduler.sync(wanted).await;
-        Self { scheduler, collector, arranged, tasks, token }
+            config_metrics,
+            reloads,
+            most_connects,
+            tasks,
+            token,
+        };
+        app.take_over(arranged, wanted).await;
+        app
     }
 
-    /// Goes on until `end`; a machine that has slept begins anew.
-    async fn until<T>(&mut self, end: impl Future<Output = T>) -> T {
+    /// Goes on until `end`: reloads the configuration whenever somebody asks for it, and begins anew when the machine has
+    /// slept. Gives what ended it.
+    async fn until<T>(
+        &mut self,
+        end: impl Future<Output = T>,
+        reader: &mut Reader,
+        hangup: &mut Signal,
+        is_bound: bool,
+    ) -> T {
         let (mut end, mut suspension) = (pin!(end), Suspension::new());
+        let reloads = Arc::clone(&self.reloads);
         loop {
-            let slept = tokio::select! {
+            let asked = select! {
+                biased;
                 ended = &mut end => return ended,
-                slept = suspension.over() => slept,
+                Some(()) = hangup.recv() => {
+                    drop(reloads.ask());
+                    continue;
+                }
+                slept = suspension.over() => {
+                    tracing::info!(?slept, "the machine has slept: every item begins anew on its offset");
+                    self.scheduler.resumed(slept).await;
+                    continue;
+                }
+                asked = reloads.next() => asked,
             };
-            tracing::info!(?slept, "the machine has slept: every item begins anew on its offset");
-            self.scheduler.resumed(slept).await;
+            let read = select! {
+                biased;
+                ended = &mut end => return ended,
+                read = reader.read() => read,
+            };
+            // Not given up half way: it takes some milliseconds.
+            let answer = match read {
+                Ok((config, problems)) => self.reload(config, &problems, is_bound).await,
+                Err(unread) => {
+                    self.board.not_reloaded(unread.in_short());
+                    Err(not_reloaded(&unread))
+                }
+            };
+            self.config_metrics.read(answer.is_ok());
+            reloads.answer(asked, answer);
         }
+    }
+
+    /// Makes this the configuration: what is the same in both goes on untouched. Says what was done.
+    async fn reload(&mut self, config: Config, problems: &Report, is_bound: bool) -> Answer {
+        let config = Arc::new(config);
+        let planned = spawn_blocking({
+            let (config, collector) = (Arc::clone(&config), Arc::clone(&self.collector));
+            let (board, run_metrics) = (Arc::clone(&self.board), Arc::clone(&self.run_metrics));
+            move || {
+                let planned = plan(&config, &collector, &run_metrics);
+                board.show(&config, &planned.0.items);
+                planned
+            }
+        });
+        let (arranged, wanted) =
+            planned.await.map_err(|panic| format!("the configuration could not be applied: {panic}"))?;
+        let (n_targets, n_items) = (arranged.targets.len(), wanted.len());
+        let changes = self.take_over(arranged, wanted).await;
+        let before = std::mem::replace(&mut self.config, config);
+        let now = &self.config;
+        for query in gone(&before, now) {
+            self.run_metrics.remove(&query);
+        }
+        self.collector.limit_connects(now.max_connects.min(self.most_connects));
+        self.scheduler.limit_runs(now.max_runs, self.collector.connects_for_tries());
+        self.collector.snapshot().limit(now.max_page_bytes);
+        self.reloads.allow_over_http(now.reload);
+        let restart = self.needs_a_restart(&before, is_bound);
+
+        let Changes { kept, started, stopped, changed } = changes;
+        tracing::info!(
+            targets = n_targets,
+            items = n_items,
+            started = started - changed,
+            stopped = stopped - changed,
+            changed,
+            untouched = kept,
+            "configuration reloaded"
+        );
+        for what in &restart {
+            tracing::warn!("{what}");
+        }
+        log_problems(problems);
+        warn_of_unverified(now, Some(&before));
+        // A large fleet takes some milliseconds to let go of.
+        drop(spawn_blocking(move || drop(before)));
+        Ok(reloaded(changes, &restart, problems))
+    }
+
+    /// The items are these now. What the ones before left behind is gone with it.
+    async fn take_over(&mut self, mut arranged: Arranged, wanted: Vec<Item<Job>>) -> Changes {
+        let changes = self.scheduler.sync(wanted).await;
+        // A run may give its connection back to the end.
+        arranged.take_leave();
+        changes
+    }
+
+    /// What has changed and holds only after a restart.
+    fn needs_a_restart(&self, before: &Config, is_bound: bool) -> Vec<String> {
+        let now = &self.config;
+        let mut what = Vec::new();
+        if before.listen != now.listen && !is_bound {
+            what.push(format!(
+                "`listen` needs a restart: the exporter serves at {} until then",
+                before.listen
+            ));
+        }
+        if now.max_connects > self.most_connects {
+            what.push(format!(
+                "`max_connects` above {} needs a restart: it is {0} until then",
+                self.most_connects
+            ));
+        }
+        what
     }
 
     /// Runs first, then their servers, the page last: it is served to the end.
     async fn stop(self) {
+        self.reloads.close();
         self.scheduler.shutdown().await;
-        if !self.collector.shutdown(&self.arranged, FAREWELL).await {
+        if !self.collector.shutdown(FAREWELL).await {
             tracing::warn!(
                 "some servers did not confirm in time that our queries ended; their own limits will end them"
             );
@@ -148,27 +296,75 @@ impl App {
     }
 }
 
-fn rollups(collector: &Arc<Collector>, arranged: &Arc<Arranged>) -> fleet_http::Rollups {
-    let (collector, arranged) = (Arc::clone(collector), Arc::clone(arranged));
+/// What the answer to a request says of a reload.
+fn reloaded(changes: Changes, restart: &[String], problems: &Report) -> String {
+    let Changes { kept, started, stopped, changed } = changes;
+    let (started, stopped) = (started - changed, stopped - changed);
+    let done =
+        format!("reloaded: items started {started}, stopped {stopped}, changed {changed}, untouched {kept}");
+    let problems = (!problems.is_empty()).then(|| problems.to_string());
+    let lines: Vec<_> = std::iter::once(done).chain(restart.iter().cloned()).chain(problems).collect();
+    lines.join("\n")
+}
+
+/// Logs why the configuration was not taken, and gives the whole of it.
+fn not_reloaded(unread: &Unread) -> String {
+    const OLD: &str = "the configuration was not reloaded, the one before goes on";
+    match unread {
+        Unread::Wrong(report) => {
+            tracing::error!("{OLD}");
+            log_problems(report);
+            format!("{OLD}\n\n{report}")
+        }
+        Unread::Stuck(why) => {
+            tracing::error!("{OLD}: {why}");
+            format!("{OLD}: {why}")
+        }
+    }
+}
+
+fn log_problems(problems: &Report) {
+    for problem in problems.iter().take(LOGGED_PROBLEMS) {
+        tracing::warn!("{}", problem.one_line());
+    }
+    let more = problems.iter().count().saturating_sub(LOGGED_PROBLEMS);
+    if more > 0 {
+        tracing::warn!("and {more} more; --check shows all");
+    }
+}
+
+/// The queries that are no longer there.
+fn gone(before: &Config, now: &Config) -> Vec<Arc<str>> {
+    let names = |config: &Config| -> BTreeSet<Arc<str>> {
+        config.items.iter().map(|item| Arc::clone(&item.query.name)).collect()
+    };
+    names(before).difference(&names(now)).cloned().collect()
+}
+
+fn rollups(collector: &Arc<Collector>) -> fleet_http::Rollups {
+    let collector = Arc::clone(collector);
+    Box::new(move || collector.own_families())
+}
+
+fn over_http(reloads: &Arc<Reloads>) -> fleet_http::Reload {
+    let reloads = Arc::clone(reloads);
     Box::new(move || {
-        let mut families = rollup::families(&arranged.targets, &arranged.groups);
-        families.extend(collector.snapshot().query_families());
-        families
+        reloads.is_allowed_over_http().then(|| -> fleet_http::Reloading { Box::pin(reloads.ask()) })
     })
 }
 
 /// Each second: what is too old leaves, connections that nobody uses are closed, and sums are told.
-async fn sweep(collector: Arc<Collector>, arranged: Arc<Arranged>, metrics: Arc<RunMetrics>) {
+async fn sweep(collector: Arc<Collector>, metrics: Arc<RunMetrics>) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        arranged.sweep(collector.snapshot());
-        metrics.news.tell(&arranged.targets);
+        collector.sweep();
+        metrics.news.tell(&collector.targets());
     }
 }
 
-/// The first lines of the log: what runs, on what, and what its reader should know about the way passwords go.
+/// The first line of the log: what runs, and on what.
 fn say_hello(path: &Path, config: &Config, listener: &TcpListener, listen: &str) {
     let address = listener.local_addr().map_or_else(|_| listen.to_owned(), |address| address.to_string());
     tracing::info!(
@@ -180,19 +376,31 @@ fn say_hello(path: &Path, config: &Config, listener: &TcpListener, listen: &str)
         %address,
         "fleet-query-exporter runs"
     );
-    let mut unverified: BTreeMap<&str, usize> = BTreeMap::new();
-    for target in &config.targets {
-        if matches!(target.tls.mode, TlsMode::Preferred | TlsMode::Required) && !is_local(&target.address) {
-            *unverified.entry(&target.group).or_default() += 1;
+}
+
+/// What a reader of the log should know about the way passwords go; once for each group.
+fn warn_of_unverified(config: &Config, before: Option<&Config>) {
+    let known = before.map(unverified).unwrap_or_default();
+    for (group, targets) in unverified(config) {
+        if !known.contains_key(group) {
+            tracing::warn!(
+                group,
+                targets,
+                "the password goes to an unverified server; set tls = {{ mode = \"verify_identity\", ca = … }}"
+            );
         }
     }
-    for (group, targets) in unverified {
-        tracing::warn!(
-            group,
-            targets,
-            "the password goes to an unverified server; set tls = {{ mode = \"verify_identity\", ca = … }}"
-        );
+}
+
+/// The targets of each group that nobody asks for a proof of identity.
+fn unverified(config: &Config) -> BTreeMap<&str, usize> {
+    let mut unverified = BTreeMap::new();
+    for target in &config.targets {
+        if matches!(target.tls.mode, TlsMode::Preferred | TlsMode::Required) && !is_local(&target.address) {
+            *unverified.entry(&*target.group).or_default() += 1;
+        }
     }
+    unverified
 }
 
 fn is_local(address: &Address) -> bool {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fleet_collector::{Failure, Item, NotStarted, Reason, Report, Success};
-use fleet_scheduler::{BackOff, Missed, Start, Verdict};
+use fleet_scheduler::{BackOff, Missed, Start, Verdict, Way};
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::{metrics::RunMetrics, news::Change};
@@ -143,6 +143,14 @@ impl fleet_scheduler::Job for Job {
         self.metrics.panics.inc();
         let failure = self.item.panicked(message);
         self.log_item(Some((Trouble::Failed(failure.reason), failure.message)));
+    }
+
+    fn way_since(&self, before: &Self) -> Way {
+        match (self.item.shares_lanes(&before.item), self.item.shares_server(&before.item)) {
+            (true, _) => Way::Same,
+            (false, true) => Way::Changed,
+            (false, false) => Way::OtherServer,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod metrics;
 mod news;
 mod plan;
 mod query;
+mod reload;
 mod status;
 mod suspension;
 #[cfg(test)]
@@ -30,6 +31,10 @@ const WRONG: u8 = 2;
 
 /// Threads for work that blocks, beside those that resolve names: building pages, reading secrets and certificates.
 const OTHER_BLOCKING_THREADS: usize = 64;
+
+/// How far a reload may raise `max_connects`: the number of threads is fixed at the start, though a thread is made only
+/// when there is work for it.
+const ROOM_FOR_CONNECTS: usize = 1024;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -56,9 +61,10 @@ fn run(cli: &Cli) -> Result<(), u8> {
     let Loaded { config, warnings } = load(cli)?;
     let logging = logging::init(cli.log_level, cli.log_format);
     let problems = warnings.and(config::missing_secrets(&config));
-    let listen = cli.bind.clone().unwrap_or_else(|| config.listen.clone());
-    let runtime = runtime(config.max_connects + OTHER_BLOCKING_THREADS)?;
-    let ran = runtime.block_on(app::run(&cli.config, &config, &problems, &listen, &logging));
+    let most_connects = config.max_connects.max(ROOM_FOR_CONNECTS);
+    let runtime = runtime(most_connects + OTHER_BLOCKING_THREADS)?;
+    let start = app::Start { path: &cli.config, bind: cli.bind.as_deref(), logging: &logging, most_connects };
+    let ran = runtime.block_on(app::run(start, config, problems));
     // A thread that resolves a name or reads a file cannot be cancelled, and dropping the runtime would wait for it.
     runtime.shutdown_background();
     ran.map_err(|error| fail(FAILED, error))
@@ -109,7 +115,7 @@ fn health(cli: &Cli) -> Result<(), u8> {
 }
 
 fn load(cli: &Cli) -> Result<Loaded, u8> {
-    config::load(&cli.config).map_err(|report| {
+    config::load(&cli.config, cli.bind.as_deref()).map_err(|report| {
         say(&mut io::stderr(), report);
         WRONG
     })

@@ -80,6 +80,11 @@ impl RunMetrics {
     pub(crate) fn duration(&self, query: &str) -> Histogram {
         self.duration.get_or_create(&QueryLabels { query: query.to_owned() }).clone()
     }
+
+    /// The query is gone, and its histogram with it.
+    pub(crate) fn remove(&self, query: &str) {
+        self.duration.remove(&QueryLabels { query: query.to_owned() });
+    }
 }
 
 /// Registers what this build is.
@@ -97,21 +102,38 @@ pub(crate) fn register_build_info(registry: &mut Registry) {
     );
 }
 
-/// Registers how the last reading of the configuration went: this process runs, so it went well.
-pub(crate) fn register_config(registry: &mut Registry) {
-    let (successful, at) = (Gauge::<i64>::default(), Gauge::<i64>::default());
-    successful.set(1);
-    at.set(i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX));
-    registry.register(
-        "query_exporter_config_last_reload_successful",
-        "1 if the configuration was right when it was last read, else 0",
-        successful,
-    );
-    registry.register(
-        "query_exporter_config_last_reload_success_timestamp_seconds",
-        "when the configuration in force was read, since the epoch",
-        at,
-    );
+/// How the last reading of the configuration went.
+#[derive(Debug)]
+pub(crate) struct ConfigMetrics {
+    successful: Gauge,
+    at: Gauge,
+}
+
+impl ConfigMetrics {
+    /// Makes the metrics and registers them. This process runs, so its first reading went well.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self { successful: Gauge::default(), at: Gauge::default() };
+        registry.register(
+            "query_exporter_config_last_reload_successful",
+            "1 if the configuration was right when it was last read, else 0",
+            metrics.successful.clone(),
+        );
+        registry.register(
+            "query_exporter_config_last_reload_success_timestamp_seconds",
+            "when the configuration in force was read, since the epoch",
+            metrics.at.clone(),
+        );
+        metrics.read(true);
+        metrics
+    }
+
+    /// It was read just now, and was right or not.
+    pub(crate) fn read(&self, successful: bool) {
+        self.successful.set(successful.into());
+        if successful {
+            self.at.set(i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 /// The wall clock, for what is shown.
@@ -243,7 +265,7 @@ where
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
-    use fleet_collector::{Snapshot, mysql::MySql, rollup};
+    use fleet_collector::{Snapshot, mysql::MySql};
     use fleet_http::HttpMetrics;
     use fleet_scheduler::{Limits, Scheduler, Timeline};
     use tokio::time::Instant;
@@ -258,12 +280,12 @@ mod tests {
         let limits = Limits { max_runs: 1, max_tries: 1, startup_spread: Duration::ZERO };
         let scheduler = Scheduler::<Job>::new(limits, Timeline::new(Instant::now(), Duration::ZERO), 0);
         let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
-        let families = rollup::families(&[], &[]).into_iter().chain(collector.snapshot().query_families());
+        let families = collector.own_families().into_iter();
         let mut names: BTreeSet<_> = families.map(|family| family.family.name.clone()).collect();
 
         let mut registry = Registry::default();
         register_build_info(&mut registry);
-        register_config(&mut registry);
+        ConfigMetrics::register(&mut registry);
         RunMetrics::register(&mut registry).duration("q");
         HttpMetrics::register(&mut registry);
         registry.register_collector(Box::new(Live {

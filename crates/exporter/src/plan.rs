@@ -15,7 +15,8 @@ use crate::{
 /// wait for its hour.
 pub(crate) const STARTUP_SPREAD: Duration = Duration::from_mins(1);
 
-/// The items of a configuration: arranged in the collector, and as the scheduler wants them.
+/// The items of a configuration: arranged in the collector, and as the scheduler wants them. Works for some milliseconds
+/// when the fleet is large, so not on an async thread.
 pub(crate) fn plan(
     config: &Config,
     collector: &Collector,
@@ -37,6 +38,7 @@ pub(crate) fn plan(
         interval: config.interval,
         timeout: config.timeout,
         retry_after: config.retry_after,
+        ran_before: item.has_result(),
         job: Arc::new(Job::new(Arc::clone(item), Arc::clone(metrics))),
     });
     let wanted = wanted.collect();

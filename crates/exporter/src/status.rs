@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use fleet_collector::{
     BootTime, Collector, Item, Target, TargetStats,
     hour::{MINUTES, Minute},
@@ -22,6 +22,8 @@ use crate::{config::Config, metrics::since_epoch};
 pub(crate) struct Board {
     facts: Facts,
     fleet: ArcSwap<Shown>,
+    /// Why the last reload was not taken.
+    config_error: ArcSwapOption<String>,
 }
 
 /// Where the exporter's own numbers come from.
@@ -58,7 +60,7 @@ struct ItemEntry {
 impl Board {
     /// A board that shows no fleet yet.
     pub(crate) fn new(facts: Facts) -> Arc<Self> {
-        Arc::new(Self { facts, fleet: ArcSwap::default() })
+        Arc::new(Self { facts, fleet: ArcSwap::default(), config_error: ArcSwapOption::empty() })
     }
 
     /// This configuration is in force from now on; `items` are those of it, in its order.
@@ -76,7 +78,13 @@ impl Board {
             }
         }
         let (queries, max_bytes) = (config.queries.len(), config.max_page_bytes);
+        self.config_error.store(None);
         self.fleet.store(Arc::new(Shown { targets, queries, max_bytes, loaded_ms: now_ms() }));
+    }
+
+    /// The configuration was read and not taken, for this reason.
+    pub(crate) fn not_reloaded(&self, why: String) {
+        self.config_error.store(Some(Arc::new(why)));
     }
 
     /// What the status pages ask.
@@ -107,7 +115,7 @@ impl Fleet for Now {
             now_ms: now_ms(),
             uptime: started.elapsed(),
             config_loaded_ms: self.fleet.loaded_ms,
-            config_error: None,
+            config_error: self.board.config_error.load().as_deref().cloned(),
             queries: self.fleet.queries,
             runs: Queue {
                 in_flight: stats.runs_in_flight(),

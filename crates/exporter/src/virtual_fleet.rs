@@ -100,6 +100,7 @@ impl Fleet {
                 lanes: usize::from(item.target().lanes()),
                 interval,
                 timeout,
+                ran_before: false,
                 retry_after: plan.retry_after,
                 job: Arc::new(Job::new(Arc::clone(item), Arc::clone(&metrics))),
             });

@@ -21,4 +21,4 @@ mod write_progress;
 pub use body::Page;
 pub use routes::respond;
 pub use server::{bind, serve};
-pub use state::{HttpMetrics, Rollups, Sources, State};
+pub use state::{HttpMetrics, Reload, Reloading, Rollups, Sources, State};

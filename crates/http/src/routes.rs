@@ -34,6 +34,7 @@ const ROUTES: &[Route] = &[
     Route { path: "/status.json", methods: READ, link: None, endpoint: Endpoint::Status(Format::Json) },
     Route { path: "/-/healthy", methods: READ, link: Some("Health"), endpoint: Endpoint::Healthy },
     Route { path: "/-/ready", methods: READ, link: Some("Readiness"), endpoint: Endpoint::Ready },
+    Route { path: "/-/reload", methods: &[Method::POST], link: None, endpoint: Endpoint::Reload },
 ];
 
 /// A path, and how it may be asked for.
@@ -53,6 +54,7 @@ enum Endpoint {
     Status(Format),
     Healthy,
     Ready,
+    Reload,
 }
 
 /// The answer to a request; its body, if it has one, is not read.
@@ -74,6 +76,7 @@ async fn endpoint(endpoint: Endpoint, state: &Arc<State>, request: &Request<()>)
         Endpoint::Status(format) => status::answer(&state.status, request.uri().query(), format).await,
         Endpoint::Healthy => answer(StatusCode::OK, PLAIN, "healthy\n".to_owned()),
         Endpoint::Ready => ready(state),
+        Endpoint::Reload => reload(state).await,
     }
 }
 
@@ -140,6 +143,20 @@ fn ready(state: &State) -> Response<Page> {
     answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body)
 }
 
+/// Waits for the reload, which is bounded where it is done. 500 for a configuration that was not taken, as Prometheus'
+/// own servers answer.
+async fn reload(state: &State) -> Response<Page> {
+    let Some(reloading) = state.reload() else {
+        let body = "reloading over HTTP is off: set reload = true in [server], or send SIGHUP\n";
+        return answer(StatusCode::FORBIDDEN, PLAIN, body.to_owned());
+    };
+    let (status, text) = match reloading.await {
+        Ok(done) => (StatusCode::OK, done),
+        Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why),
+    };
+    answer(status, PLAIN, format!("{}\n", text.trim_end()))
+}
+
 /// The start page. Its links are relative, so that they hold behind a proxy that adds a path.
 fn index(version: &str) -> String {
     let version = version.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -199,6 +216,10 @@ mod tests {
     use crate::{HttpMetrics, Sources};
 
     fn state() -> Arc<State> {
+        state_with(Box::new(|| None))
+    }
+
+    fn state_with(reload: crate::Reload) -> Arc<State> {
         let mut registry = Registry::default();
         let metrics = HttpMetrics::register(&mut registry);
         let family = Arc::new(Family { name: "up".into(), help: "Answers.".into(), kind: Kind::Gauge });
@@ -208,6 +229,7 @@ mod tests {
             rollups: Box::new(rollups),
             registry: Arc::new(registry),
             status: Arc::new(|| crate::status::tests::fleet(0)),
+            reload,
         };
         Arc::new(State::new(sources, metrics, "1.2.3 <&>", Instant::now()))
     }
@@ -234,7 +256,8 @@ mod tests {
         assert_eq!(response.status(), status, "{method} {path}");
         assert_eq!(headers[CONTENT_TYPE], content_type, "{method} {path}");
         assert_eq!(headers[CONTENT_LENGTH], body.len().to_string(), "{method} {path}");
-        assert_eq!(headers.get(ALLOW).is_some_and(|allow| allow == "GET, HEAD"), status == 405);
+        let allowed = if path == "/-/reload" { "POST" } else { "GET, HEAD" };
+        assert_eq!(headers.get(ALLOW).is_some_and(|allow| allow == allowed), status == 405);
         assert!(body.starts_with(body_start), "{method} {path}: {body}");
         if method == "GET" {
             let mut head = ask(&state(), "HEAD", path).await;
@@ -247,7 +270,7 @@ mod tests {
     async fn each_request_has_its_answer() {
         const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
         const NOT_FOUND: &str =
-            "not found; there are /, /metrics, /status, /status.json, /-/healthy and /-/ready\n";
+            "not found; there are /, /metrics, /status, /status.json, /-/healthy, /-/ready and /-/reload\n";
         check("GET", "/", 200, HTML, "<!DOCTYPE html>").await;
         check("GET", "/metrics", 200, METRICS, "# HELP query_exporter_scrape_duration_seconds ").await;
         check("GET", "/metrics?name[]=up", 200, METRICS, "# HELP ").await;
@@ -264,6 +287,21 @@ mod tests {
         check("POST", "/metrics", 405, PLAIN, "use GET or HEAD\n").await;
         check("DELETE", "/", 405, PLAIN, "use GET or HEAD\n").await;
         check("OPTIONS", "/-/ready", 405, PLAIN, "use GET or HEAD\n").await;
+        check("GET", "/-/reload", 405, PLAIN, "use POST\n").await;
+        check("PUT", "/-/reload", 405, PLAIN, "use POST\n").await;
+        check("POST", "/-/reload", 403, PLAIN, "reloading over HTTP is off: set reload = true").await;
+    }
+
+    #[tokio::test]
+    async fn a_reload_is_answered_with_what_became_of_it() {
+        for (result, status, text) in
+            [(Ok("done".to_owned()), 200, "done\n"), (Err("a\nb\n".to_owned()), 500, "a\nb\n")]
+        {
+            let state = state_with(Box::new(move || Some(Box::pin(std::future::ready(result.clone())))));
+            let mut response = ask(&state, "POST", "/-/reload").await;
+            assert_eq!(response.status(), status);
+            assert_eq!(body(response.body_mut()), text);
+        }
     }
 
     #[tokio::test]
@@ -354,6 +392,7 @@ mod tests {
             rollups: Box::new(|| panic!("planted")),
             registry: Arc::new(registry),
             status: Arc::new(|| crate::status::tests::fleet(0)),
+            reload: Box::new(|| None),
         };
         let state = Arc::new(State::new(sources, metrics, "", Instant::now()));
         for _ in 0..9 {

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -39,6 +40,13 @@ const DURATION_BUCKETS: [f64; 12] =
 /// Yields the roll-ups of the targets, as they are now. Called once for each page.
 pub type Rollups = Box<dyn Fn() -> Vec<FamilyText> + Send + Sync>;
 
+/// Asks for a reload of the configuration; none where requests may not. Asking is done with the call, waiting for the
+/// answer is not: the text of what was done, or of why nothing was.
+pub type Reload = Box<dyn Fn() -> Option<Reloading> + Send + Sync>;
+
+/// A reload that was asked for.
+pub type Reloading = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
+
 /// Where a page comes from.
 pub struct Sources {
     /// The results of the queries.
@@ -49,6 +57,8 @@ pub struct Sources {
     pub registry: Arc<Registry>,
     /// How the fleet does, for the status pages.
     pub status: status::Source,
+    /// What `POST /-/reload` does.
+    pub reload: Reload,
 }
 
 impl fmt::Debug for Sources {
@@ -133,6 +143,11 @@ impl State {
             tracing::error!(?names, "families left out of the page, their names are taken");
         }
         *last = names.to_vec();
+    }
+
+    /// Asks for a reload, if requests may.
+    pub(crate) fn reload(&self) -> Option<Reloading> {
+        (self.sources.reload)()
     }
 
     /// How much longer scrapers should wait, or nothing if the page is worth reading.

@@ -1,13 +1,16 @@
 //! One target's gate: its lanes, whether it is down, and who may try it when.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{job::BackOff, outlook::NextTry};
+use crate::{job::BackOff, limit::resize, outlook::NextTry};
 
 /// The back-off of a try that ended without a word about the target.
 const WITHOUT_A_WORD: BackOff = BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
@@ -18,8 +21,8 @@ pub(crate) struct Gate {
     /// One permit for each lane. A run may keep its permit beyond its end, for as long as the server still works
     /// for it.
     pub(crate) lanes: Arc<Semaphore>,
-    /// How many lanes there were made with.
-    pub(crate) size: usize,
+    /// How many lanes there are.
+    size: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -99,7 +102,7 @@ impl Gate {
     pub(crate) fn new(lanes: usize, shortest: Duration, seed: u64) -> Self {
         let size = lanes.max(1);
         let state = State { down: None, shortest, jitter: fastrand::Rng::with_seed(seed) };
-        Self { lanes: Arc::new(Semaphore::new(size)), size, state: Mutex::new(state) }
+        Self { lanes: Arc::new(Semaphore::new(size)), size: AtomicUsize::new(size), state: Mutex::new(state) }
     }
 
     /// The set of items has changed.
@@ -112,6 +115,24 @@ impl Gate {
         let state = self.state();
         let Down { failures, next_try, trying, .. } = state.down.as_ref()?;
         Some(NextTry { failures: *failures, not_before: *next_try, trying: *trying })
+    }
+
+    /// The target has this many lanes now (at least one). Those in use stay so.
+    pub(crate) fn set_lanes(&self, lanes: usize) {
+        let size = lanes.max(1);
+        resize(&self.lanes, self.size.swap(size, Ordering::Relaxed), size);
+    }
+
+    /// Whoever was best at trying the target may be gone.
+    pub(crate) fn forget_trier(&self) {
+        if let Some(down) = &mut self.state().down {
+            down.trier = None;
+        }
+    }
+
+    /// What is known of the target may no longer be so.
+    pub(crate) fn forget(&self) {
+        self.state().down = None;
     }
 
     /// Whether an item that is due at `now` may run.

@@ -15,6 +15,22 @@ pub trait Job: Send + Sync + 'static {
 
     /// The run panicked, with this message. The item goes on with its next tick.
     fn panicked(&self, message: &str);
+
+    /// How the way to the target has changed since the job `before`, of any item of the target.
+    fn way_since(&self, _before: &Self) -> Way {
+        Way::Same
+    }
+}
+
+/// What two configurations of one target have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// All that matters: what is known of its state holds.
+    Same,
+    /// The server alone: what still runs there counts, and whether it is down has to be seen anew.
+    Changed,
+    /// Its name alone.
+    OtherServer,
 }
 
 /// What a run is given.

@@ -10,6 +10,7 @@
 mod gate;
 mod item_loop;
 mod job;
+mod limit;
 mod outlook;
 mod queue;
 mod schedule;
@@ -18,7 +19,7 @@ mod scheduler;
 mod tests;
 mod timeline;
 
-pub use job::{BackOff, Job, Missed, Start, Verdict};
+pub use job::{BackOff, Job, Missed, Start, Verdict, Way};
 pub use outlook::{NextTick, NextTry};
 pub use schedule::{GRID, Schedule};
 pub use scheduler::{Changes, Item, Limits, Scheduler, Stats};

@@ -7,24 +7,42 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::limit::resize;
+
 /// So many at once, first come, first served.
 #[derive(Debug)]
 pub(crate) struct Queue {
     permits: Arc<Semaphore>,
-    pub(crate) limit: usize,
+    limit: AtomicUsize,
     waiting: AtomicUsize,
 }
 
 impl Queue {
     /// A queue for this many at once, at least one.
     pub(crate) fn new(limit: usize) -> Self {
-        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        Self { permits: Arc::new(Semaphore::new(limit)), limit, waiting: AtomicUsize::new(0) }
+        let limit = clamped(limit);
+        Self {
+            permits: Arc::new(Semaphore::new(limit)),
+            limit: AtomicUsize::new(limit),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// This many from now on. Those that are held go on.
+    pub(crate) fn resize(&self, limit: usize) {
+        let limit = clamped(limit);
+        resize(&self.permits, self.limit.swap(limit, Ordering::Relaxed), limit);
+    }
+
+    /// How many there are.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Permits that are held.
     pub(crate) fn in_flight(&self) -> usize {
-        self.limit - self.permits.available_permits()
+        // While it is being lowered, no more than it will be.
+        self.limit().saturating_sub(self.permits.available_permits())
     }
 
     /// Those that wait for one, or for their target's.
@@ -52,6 +70,10 @@ impl Queue {
         let lane = Arc::clone(lanes).acquire_owned().await.ok()?;
         Some((lane, Arc::clone(&self.permits).acquire_owned().await.ok()?))
     }
+}
+
+fn clamped(limit: usize) -> usize {
+    limit.clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// One more in a count, for as long as it lives.

@@ -13,7 +13,7 @@ use xxhash_rust::xxh64::xxh64;
 use crate::{
     gate::{Gate, Rank},
     item_loop::{ItemLoop, NOT_WAITING, Shared},
-    job::Job,
+    job::{Job, Way},
     outlook::{NextTick, NextTry, Outlook},
     queue::Queue,
     schedule::Schedule,
@@ -32,7 +32,7 @@ pub struct Limits {
 }
 
 /// One query on one target.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Item<J> {
     /// The target's name.
     pub target: Arc<str>,
@@ -47,6 +47,9 @@ pub struct Item<J> {
     /// How long after a tick without a result the item runs again, then after twice as long, and so on; never so late
     /// that it could meet the next tick. None: it waits for that.
     pub retry_after: Option<Duration>,
+    /// Whether its last run still counts, so that the first one waits for its tick, however long the interval. Not a
+    /// part of what makes items equal.
+    pub ran_before: bool,
     /// What to do. Equal jobs of equal items are the same job: the old one goes on.
     pub job: Arc<J>,
 }
@@ -61,8 +64,22 @@ impl<J> Clone for Item<J> {
             interval: self.interval,
             timeout: self.timeout,
             retry_after: self.retry_after,
+            ran_before: self.ran_before,
             job: Arc::clone(&self.job),
         }
+    }
+}
+
+impl<J: PartialEq> PartialEq for Item<J> {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { target, query, lanes, interval, timeout, retry_after, ran_before: _, job } = self;
+        *target == other.target
+            && *query == other.query
+            && *lanes == other.lanes
+            && *interval == other.interval
+            && *timeout == other.timeout
+            && *retry_after == other.retry_after
+            && *job == other.job
     }
 }
 
@@ -75,6 +92,8 @@ pub struct Changes {
     pub started: usize,
     /// Vanished and changed items.
     pub stopped: usize,
+    /// Those of both: items that are there as before, but not the same.
+    pub changed: usize,
 }
 
 /// The scheduler's own numbers, to be read at any time.
@@ -97,7 +116,7 @@ impl Stats {
 
     /// How many runs there may be.
     pub fn runs_limit(&self) -> usize {
-        self.shared.runs.limit
+        self.shared.runs.limit()
     }
 
     /// Runs that are going at down targets.
@@ -112,7 +131,7 @@ impl Stats {
 
     /// How many tries there may be.
     pub fn tries_limit(&self) -> usize {
-        self.shared.tries.limit
+        self.shared.tries.limit()
     }
 
     /// How long ago the tick was due that has waited longest; zero if none has.
@@ -179,6 +198,12 @@ impl<J: Job + PartialEq> Scheduler<J> {
         Stats { shared: Arc::clone(&self.shared), outlook: self.outlook.clone() }
     }
 
+    /// Changes [`Limits::max_runs`] and [`Limits::max_tries`]. Runs that are going go on.
+    pub fn limit_runs(&self, max_runs: usize, max_tries: usize) {
+        self.shared.runs.resize(max_runs);
+        self.shared.tries.resize(max_tries);
+    }
+
     /// Makes the running items these. An item that is equal keeps its task and everything with it; one that
     /// vanished or changed has ended, its run dropped, when this returns. Of several items with the same query
     /// and target the last counts.
@@ -193,8 +218,10 @@ impl<J: Job + PartialEq> Scheduler<J> {
             .map(|(id, _)| id.clone())
             .collect();
         changes.stopped = over.len();
+        changes.changed = over.iter().filter(|id| wanted.contains_key(*id)).count();
+        let ways = self.ways(&wanted);
         self.stop(over).await;
-        self.open_gates(&wanted);
+        self.open_gates(&wanted, &ways);
         for (id, item) in wanted {
             if self.running.contains_key(&id) {
                 changes.kept += 1;
@@ -215,8 +242,9 @@ impl<J: Job + PartialEq> Scheduler<J> {
         self.timeline = self.timeline.after_suspension(slept);
         let items: Vec<_> = self.running.values().map(|running| running.item.clone()).collect();
         self.stop(self.running.keys().cloned().collect()).await;
-        for item in items {
+        for mut item in items {
             let id = (Arc::clone(&item.query), Arc::clone(&item.target));
+            item.ran_before = false;
             let running = self.spawn(item);
             self.running.insert(id, running);
         }
@@ -245,21 +273,44 @@ impl<J: Job + PartialEq> Scheduler<J> {
         for running in stopped {
             // The loop catches its job's panics; a join error could only say what no longer matters.
             let _ = running.task.await;
+            if let Some(gate) = self.gates.get(&running.item.target) {
+                gate.forget_trier();
+            }
         }
     }
 
-    /// One gate for each target: kept with its state where the number of lanes is the same.
-    fn open_gates(&mut self, wanted: &BTreeMap<(Arc<str>, Arc<str>), Item<J>>) {
+    /// How the way to each target that was there has changed.
+    fn ways(&self, wanted: &BTreeMap<(Arc<str>, Arc<str>), Item<J>>) -> BTreeMap<Arc<str>, Way> {
+        let before: BTreeMap<_, _> =
+            self.running.values().map(|running| (&running.item.target, &running.item.job)).collect();
+        let way = |item: &Item<J>| {
+            let before = before.get(&item.target)?;
+            Some((Arc::clone(&item.target), item.job.way_since(before)))
+        };
+        wanted.values().filter_map(way).collect()
+    }
+
+    /// One gate for each target: kept while the server is the same, with its state while the way there is.
+    fn open_gates(
+        &mut self,
+        wanted: &BTreeMap<(Arc<str>, Arc<str>), Item<J>>,
+        ways: &BTreeMap<Arc<str>, Way>,
+    ) {
         let mut targets: BTreeMap<&Arc<str>, (usize, Duration)> = BTreeMap::new();
         for item in wanted.values() {
-            let entry = targets.entry(&item.target).or_insert((item.lanes.max(1), item.interval));
+            let entry = targets.entry(&item.target).or_insert((item.lanes, item.interval));
             entry.1 = entry.1.min(item.interval);
         }
-        self.gates.retain(|target, gate| targets.get(target).is_some_and(|(lanes, _)| *lanes == gate.size));
+        self.gates.retain(|target, _| ways.get(target).is_some_and(|way| *way != Way::OtherServer));
         for (target, (lanes, shortest)) in targets {
             let seed = self.seed ^ xxh64(target.as_bytes(), 0);
             let new = || Arc::new(Gate::new(lanes, shortest, seed));
-            self.gates.entry(Arc::clone(target)).or_insert_with(new).set_shortest(shortest);
+            let gate = self.gates.entry(Arc::clone(target)).or_insert_with(new);
+            gate.set_shortest(shortest);
+            gate.set_lanes(lanes);
+            if ways.get(target) == Some(&Way::Changed) {
+                gate.forget();
+            }
         }
     }
 
@@ -268,7 +319,8 @@ impl<J: Job + PartialEq> Scheduler<J> {
         ItemLoop {
             timeline: self.timeline,
             schedule: Schedule::new(&item.target, &item.query, item.interval),
-            startup: (item.interval > spread).then(|| Schedule::new(&item.target, &item.query, spread)),
+            startup: (item.interval > spread && !item.ran_before)
+                .then(|| Schedule::new(&item.target, &item.query, spread)),
             timeout: item.timeout,
             retry_after: item.retry_after,
             rank: Rank { interval: item.interval, query: xxh64(item.query.as_bytes(), 0) },

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use crate::{BackOff, Item, Job, Limits, Missed, Scheduler, Start, Timeline, Verdict};
+use crate::{BackOff, Item, Job, Limits, Missed, Scheduler, Start, Timeline, Verdict, Way};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NO_ANSWER: BackOff = BackOff { first: SECOND, cap: Duration::from_secs(30) };
@@ -43,11 +43,13 @@ struct Scripted {
     script: Vec<Act>,
     log: Log,
     runs: Mutex<usize>,
+    /// Since whatever was before.
+    way: Way,
 }
 
 impl PartialEq for Scripted {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.script == other.script
+        self.name == other.name && self.script == other.script && self.way == other.way
     }
 }
 
@@ -90,6 +92,10 @@ impl Job for Scripted {
     fn panicked(&self, message: &str) {
         self.note(Event::Panicked(message.to_owned()));
     }
+
+    fn way_since(&self, _: &Self) -> Way {
+        self.way
+    }
 }
 
 impl Scripted {
@@ -125,8 +131,13 @@ impl Bench {
         seconds: u32,
         script: &[Act],
     ) -> &mut Item<Scripted> {
-        let job =
-            Scripted { name: query, script: script.to_vec(), log: self.log.clone(), runs: Mutex::new(0) };
+        let job = Scripted {
+            name: query,
+            script: script.to_vec(),
+            log: self.log.clone(),
+            runs: Mutex::new(0),
+            way: Way::Same,
+        };
         self.items.push(Item {
             target: target.into(),
             query: query.into(),
@@ -134,6 +145,7 @@ impl Bench {
             interval: seconds * SECOND,
             timeout: (5 * SECOND).min(seconds * SECOND),
             retry_after: None,
+            ran_before: false,
             job: Arc::new(job),
         });
         self.items.last_mut().unwrap()

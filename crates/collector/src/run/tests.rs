@@ -7,14 +7,17 @@ use std::path::PathBuf;
 
 use expect_test::{Expect, expect};
 use futures_util::FutureExt as _;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
 use super::{
     fake::{Act, Connect, Fake, Then, closed, refused, server_error, session},
     *,
 };
 use crate::{
-    Password,
+    Arranged, Collector, Password,
     record::Outcome,
     testing::{self, metric, query, target},
 };
@@ -717,7 +720,7 @@ async fn an_idle_connection_is_closed_after_five_minutes_with_a_goodbye() {
     world.run().await;
     for second in [299, 1] {
         sleep(second * SECOND).await;
-        world.arranged.sweep(world.collector.snapshot());
+        world.collector.sweep();
     }
     sleep(SECOND).await;
     assert_eq!(world.arranged.targets[0].connections(), 0);
@@ -752,7 +755,7 @@ async fn the_connection_used_last_is_used_next_so_that_the_others_grow_old() {
     for _ in 0..4 {
         sleep(100 * SECOND).await;
         world.run().await;
-        world.arranged.sweep(world.collector.snapshot());
+        world.collector.sweep();
     }
     let log = world.fake.log();
     assert!(log.contains("301.500 1 says goodbye") && !log.contains("connect 3"), "{log}");
@@ -766,7 +769,7 @@ async fn a_shutdown_takes_leave_and_waits_for_the_kills_under_way_but_not_for_ev
         let world = World::new(answers.map(|act| session([act])).into());
         let (first, _) = tokio::join!(world.start(0), timeout(SECOND, world.start(0)));
         assert!(first.outcome.is_ok());
-        assert_eq!(world.collector.shutdown(&world.arranged, 3 * SECOND).await, done);
+        assert_eq!(world.collector.shutdown(3 * SECOND).await, done);
         let log = world.fake.log();
         assert!(log.contains("1 says goodbye") && log.contains("KILL 2"), "{log}");
     }

@@ -9,9 +9,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Collector, Item, ItemSpec};
+use super::{Item, ItemSpec};
 use crate::{
-    Failure, FamilyText, Reason, Rows,
+    Collector, Failure, FamilyText, Reason, Rows,
     driver::Server,
     mapping::{DROPPED, Mapped},
     rollup::KillResult,
@@ -64,7 +64,7 @@ impl Collector {
     /// not be had within seconds. Dropped before that, it leaves a KILL to [`Collector::shutdown`].
     pub async fn try_once(&self, spec: ItemSpec) -> Trial {
         // A fleet of one beside the others, with its own snapshot; what holds for all of them holds for it too.
-        let alone = Self { pool: Arc::clone(&self.pool), snapshot: Arc::default() };
+        let alone = self.beside();
         let lanes = spec.target.lanes();
         let arranged = alone.arrange(vec![spec]);
         let item = &arranged.items[0];
@@ -184,7 +184,7 @@ mod tests {
             let collector = Collector::new(Arc::new(fake.clone()), 32, Arc::default());
             let trial = collector.try_once(spec(query)).await;
             // The goodbye is a task of its own.
-            assert!(collector.shutdown(&collector.arrange(Vec::new()), Duration::from_secs(9)).await);
+            assert!(collector.shutdown(Duration::from_secs(9)).await);
             let server = trial.server.as_ref().map(|server| server.flavour.as_str());
             let rows = trial.rows.as_ref().map(Rows::len);
             let mapping = trial.mapping.as_ref();

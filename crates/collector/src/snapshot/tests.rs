@@ -24,9 +24,15 @@ fn arranged(queries: &[Query], targets: &[&str]) -> (Snapshot, Vec<Arc<Slot>>) {
 fn arrange(snapshot: &Snapshot, queries: &[Query], targets: &[&str]) -> Vec<Arc<Slot>> {
     let targets: Vec<_> = targets.iter().map(|name| Arc::new(target(name))).collect();
     let queries = queries.iter().map(|query| Arc::new(query.clone()));
-    let pairs: Vec<_> =
-        queries.flat_map(|query| targets.iter().map(move |t| (Arc::clone(&query), Arc::clone(t)))).collect();
-    snapshot.arrange(&pairs)
+    let specs: Vec<_> = queries
+        .flat_map(|query| targets.iter().map(move |t| spec(Arc::clone(&query), Arc::clone(t))))
+        .collect();
+    snapshot.arrange(&specs)
+}
+
+fn spec(query: Arc<Query>, target: Arc<Target>) -> ItemSpec {
+    let limits = ResultLimits::default();
+    ItemSpec { query, target, timeout: AGE, expire_after: AGE, drop_on_failure: false, limits }
 }
 
 /// A query `name` whose rows are `who|n`, for one family.
@@ -242,11 +248,12 @@ fn a_result_does_not_outlive_the_address_it_was_read_from() {
     let (snapshot, slots) = arranged(&[simple("q", "f")], &["db1"]);
     publish(&snapshot, &slots[0], 0, &["a|1"]);
     let mut moved = target("db1");
+    let on = |moved: &Target| spec(Arc::new(simple("q", "f")), Arc::new(moved.clone()));
     moved.password = crate::Password::Env("ROTATED".into());
-    let same = snapshot.arrange(&[(Arc::new(simple("q", "f")), Arc::new(moved.clone()))]);
-    assert!(Arc::ptr_eq(&same[0], &slots[0]), "the account is not what a result is about");
+    let same = snapshot.arrange(&[on(&moved)]);
+    assert!(Arc::ptr_eq(&same[0], &slots[0]), "the password is not what a result is about");
     moved.address = crate::Address::Tcp { host: "other".into(), port: 3306 };
-    snapshot.arrange(&[(Arc::new(simple("q", "f")), Arc::new(moved))]);
+    snapshot.arrange(&[on(&moved)]);
     check(&snapshot, 0, expect![""]);
 }
 

@@ -23,6 +23,7 @@ mod reserved;
 mod schema;
 mod secrets;
 mod selection;
+mod server;
 mod session;
 mod settings;
 mod show;
@@ -43,10 +44,10 @@ use serde::Deserialize as _;
 use toml::Spanned;
 
 use access::Access;
-use field::{Entries, Field, Setting, Wrong, good, read_with, table};
+use field::{Entries, Field, Setting, good, read_with, table};
 use items::{Items, Parts};
 pub(crate) use names::is_label_name;
-use raw::{RawDefaults, RawFile, RawLimits, RawServer};
+use raw::{RawDefaults, RawFile, RawLimits};
 pub(crate) use report::Report;
 use report::{Findings, Place, Sources};
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub(crate) use reserved::is_reserved;
 pub(crate) use schema::schema;
 pub(crate) use secrets::missing_secrets;
 pub(crate) use selection::{Candidate, Selection, Wanted};
+use server::Server;
 use settings::{Settings, at_most};
 pub(crate) use show::Unknown;
 pub(crate) use statements::check_sql;
@@ -63,6 +65,8 @@ pub(crate) use statements::check_sql;
 pub(crate) struct Config {
     /// Where to listen, as `host:port`.
     pub(crate) listen: String,
+    /// Whether a request over HTTP may reload it.
+    pub(crate) reload: bool,
     /// Runs at the same time, over all targets.
     pub(crate) max_runs: usize,
     /// Connections being opened at the same time, over all targets.
@@ -123,10 +127,10 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Report,
 }
 
-/// Reads and checks a file and those that it includes.
-pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
+/// Reads and checks a file and those that it includes. `bind` is the address of the command line, if it has one.
+pub(crate) fn load(path: &Path, bind: Option<&str>) -> Result<Loaded, Report> {
     let text = files::read_text(path).map_err(|error| unreadable(path, &error))?;
-    let Loaded { config, warnings } = parse(path, &text)?;
+    let Loaded { config, warnings } = parse(path, &text, bind)?;
     let mut found = Findings::new(config.sources.clone());
     secrets::check_files(&config, &mut found);
     let failed = found.has_errors();
@@ -135,7 +139,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
 }
 
 /// Checks the text of a file; the path gives its name and the folder that relative paths start from.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<Loaded, Report> {
+pub(crate) fn parse(path: &Path, text: &str, bind: Option<&str>) -> Result<Loaded, Report> {
     let mut found = Findings::default();
     let tree = syntax::parse(&mut found, path, text);
     let included = files::included(&mut found, path, tree.get_ref());
@@ -158,7 +162,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Loaded, Report> {
             return Err(found.into_report());
         }
     };
-    let config = check(&mut found, raw);
+    let config = check(&mut found, raw, bind);
     match config {
         Some(config) if !found.has_errors() => Ok(Loaded { config, warnings: found.into_report() }),
         _ => Err(found.into_report()),
@@ -216,14 +220,14 @@ fn rate(rate: f64) -> String {
     if rate < 0.095 { format!("{rate:.4}") } else { format!("{rate:.1}") }
 }
 
-fn check(found: &mut Findings, raw: RawFile) -> Option<Config> {
+fn check(found: &mut Findings, raw: RawFile, bind: Option<&str>) -> Option<Config> {
     let RawFile { include, server, defaults, limits, groups, queries } = raw;
     let include = field::list(found, "include", include, "write include = [\"conf.d/*.toml\"]");
     for path in include.map(|include| include.value).unwrap_or_default() {
         path.check_in(found, "include");
     }
     let server = table(found, "server", server, "write [server] on a line of its own, its keys below");
-    let listen = listen(found, server.map(|server| server.value).unwrap_or_default());
+    let server = Server::check(found, server.map(|server| server.value).unwrap_or_default(), bind);
     let defaults =
         table(found, "defaults", defaults, "write [defaults] on a line of its own, its keys below");
     let defaults = Defaults::check(found, defaults.map(|defaults| defaults.value).unwrap_or_default());
@@ -257,8 +261,10 @@ fn check(found: &mut Findings, raw: RawFile) -> Option<Config> {
     }
     let targets: Vec<_> = parts.fleet.members.iter().map(|member| Arc::clone(&member.target)).collect();
     let lanes = targets.iter().map(|target| usize::from(target.lanes())).sum::<usize>();
+    let Server { listen, reload } = server?;
     Some(Config {
-        listen: listen?,
+        listen,
+        reload,
         max_runs: limits.max_runs.unwrap_or_else(|| lanes.max(256)),
         max_connects: limits.max_connects.unwrap_or_else(|| (targets.len() / 16).max(32)),
         max_page_bytes: limits.max_page_bytes,
@@ -272,21 +278,6 @@ fn check(found: &mut Findings, raw: RawFile) -> Option<Config> {
         inline: parts.fleet.inline.clone(),
         parts,
     })
-}
-
-fn listen(found: &mut Findings, server: RawServer) -> Option<String> {
-    let RawServer { listen } = server;
-    let listen = read_with(found, "listen", listen, |listen| {
-        address::host_and_port(&listen, None).map(|_| listen).map_err(|wrong| Wrong {
-            help: "write \"0.0.0.0:9104\" for all addresses, or \"127.0.0.1:9104\" for this machine alone"
-                .to_owned(),
-            ..wrong
-        })
-    });
-    match listen {
-        None => Some("0.0.0.0:9104".to_owned()),
-        Some(listen) => listen.value,
-    }
 }
 
 /// `[defaults]`, checked.

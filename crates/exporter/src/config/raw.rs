@@ -38,6 +38,8 @@ keys! {
     struct RawServer {
         /// Host and port of the HTTP server.
         listen: Field<String>,
+        /// true: `POST /-/reload` reads the configuration anew, as SIGHUP does.
+        reload: Field<bool>,
     }
 
     /// `[defaults]`

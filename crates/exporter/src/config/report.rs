@@ -283,6 +283,16 @@ impl Report {
         Self::new(self.problems.into_iter().chain(other.problems).collect())
     }
 
+    /// The first error on one line, and how many there are.
+    pub(crate) fn in_short(&self) -> String {
+        let mut errors = self.iter().filter(|problem| problem.severity == Severity::Error);
+        let first = errors.next().map(Problem::one_line).unwrap_or_default();
+        match errors.count() {
+            0 => first,
+            more => format!("{first}; and {more} more"),
+        }
+    }
+
     fn count(&self, severity: Severity) -> usize {
         self.iter().filter(|p| p.severity == severity).count()
     }

@@ -38,7 +38,7 @@ fn toml_files(name: &str) -> Vec<PathBuf> {
 
 /// What a reader sees: the report, or what a good file amounts to.
 fn shown(path: &Path, text: &str) -> String {
-    match parse(path, text) {
+    match parse(path, text, None) {
         Err(report) => format!("{report}\n"),
         Ok(Loaded { config, warnings }) if warnings.is_empty() => format!("{}\n", config.summary()),
         Ok(Loaded { config, warnings }) => format!("{warnings}\n{}\n", config.summary()),
@@ -81,7 +81,7 @@ fn each_file_of_the_corpus_says_what_is_promised() {
 #[test]
 fn t43_twelve_mistakes_are_twelve_messages() {
     let path = folder("tests/config/twelve-mistakes.toml");
-    let report = load(&path).unwrap_err();
+    let report = load(&path, None).unwrap_err();
     assert_eq!(report.iter().count(), 12, "{report}");
 }
 
@@ -111,7 +111,9 @@ impl Fleet<'_> {
 
     #[track_caller]
     fn config(self) -> Config {
-        parse(Path::new("/etc/f/fleet.toml"), &self.text()).unwrap_or_else(|report| panic!("{report}")).config
+        parse(Path::new("/etc/f/fleet.toml"), &self.text(), None)
+            .unwrap_or_else(|report| panic!("{report}"))
+            .config
     }
 }
 
@@ -183,7 +185,7 @@ fn ranges_make_targets_with_their_own_labels_and_secrets() {
     }
     .text()
     .replace("[groups.g.targets.t]\naddress = \"h\"\n", "");
-    let config = parse(Path::new("f.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config;
+    let config = parse(Path::new("f.toml"), &text, None).unwrap_or_else(|report| panic!("{report}")).config;
     let shown: Vec<_> =
         config.targets.iter().map(|t| format!("{} {} {:?}", t.name, t.address, t.labels)).collect();
     assert_eq!(shown.len(), 3);
@@ -196,7 +198,7 @@ fn a_list_of_targets_is_named_by_its_addresses() {
     let text = Fleet { group: "targets = [\"10.0.0.{11..12}\", \"[fd00::12]:3307\"]", ..Fleet::default() }
         .text()
         .replace("[groups.g.targets.t]\naddress = \"h\"\n", "");
-    let config = parse(Path::new("f.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config;
+    let config = parse(Path::new("f.toml"), &text, None).unwrap_or_else(|report| panic!("{report}")).config;
     let shown: Vec<_> = config.targets.iter().map(|t| format!("{} {}", t.name, t.address)).collect();
     assert_eq!(
         shown.join(", "),
@@ -216,8 +218,9 @@ fn an_option_file_gives_what_the_target_does_not_say() {
                 .text()
                 .replace("user = \"u\"\n", "")
                 .replace("address = \"h\"\n", target);
-        let config =
-            parse(&scratch.path().join("f.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config;
+        let config = parse(&scratch.path().join("f.toml"), &text, None)
+            .unwrap_or_else(|report| panic!("{report}"))
+            .config;
         let target = &config.targets[0];
         let ca = target
             .tls
@@ -244,7 +247,7 @@ fn an_option_file_gives_what_the_target_does_not_say() {
 
 #[test]
 fn conditions_choose_the_targets_of_a_query() {
-    let config = load(&folder("docs/examples/conditions.toml")).unwrap().config;
+    let config = load(&folder("docs/examples/conditions.toml"), None).unwrap().config;
     let items: Vec<_> =
         config.items.iter().map(|item| format!("{}@{}", item.query.name, item.target.name)).collect();
     assert_eq!(
@@ -256,7 +259,7 @@ fn conditions_choose_the_targets_of_a_query() {
 
 #[test]
 fn paths_in_an_included_file_start_from_its_folder() {
-    let config = load(&folder("tests/config/include-good/main.toml")).unwrap().config;
+    let config = load(&folder("tests/config/include-good/main.toml"), None).unwrap().config;
     let statement = config.queries[0].statement.as_ref().unwrap();
     assert_eq!(statement.sql(), "select 1 as n");
     let intervals: Vec<_> = config.items.iter().map(|item| item.interval.as_secs()).collect();
@@ -267,7 +270,7 @@ fn paths_in_an_included_file_start_from_its_folder() {
 #[track_caller]
 fn check_masked(text: &str) {
     assert!(text.contains("hunter2"), "the test has no password");
-    let shown = match parse(Path::new("f.toml"), text) {
+    let shown = match parse(Path::new("f.toml"), text, None) {
         Err(report) => format!("{report} {report:?}"),
         Ok(loaded) => format!("{} {loaded:?}", loaded.warnings),
     };
@@ -313,7 +316,7 @@ fn a_password_is_never_shown() {
 #[test]
 fn a_mask_hides_the_length_and_keeps_the_caret() {
     let text = "[groups.g.targets]\na = { password = \"hunter2\", adress = \"x\" }\n";
-    let report = parse(Path::new("f.toml"), text).unwrap_err().to_string();
+    let report = parse(Path::new("f.toml"), text, None).unwrap_err().to_string();
     assert!(
         report.contains("    a = { password = ***, adress = \"x\" }\n                          ^^^^^^\n"),
         "{report}"
@@ -322,7 +325,7 @@ fn a_mask_hides_the_length_and_keeps_the_caret() {
 
 #[test]
 fn carets_stand_under_wide_characters_and_tabs() {
-    let report = parse(Path::new("f.toml"), "[server]\n\t\"数\" = 1\n").unwrap_err().to_string();
+    let report = parse(Path::new("f.toml"), "[server]\n\t\"数\" = 1\n", None).unwrap_err().to_string();
     assert!(
         report.starts_with(
             "f.toml:2:2: error: `数` is not a key of [server]\n        \"数\" = 1\n        ^^^^\n"
@@ -335,7 +338,7 @@ fn carets_stand_under_wide_characters_and_tabs() {
 fn a_file_that_cannot_be_read_says_so_in_one_message() {
     let scratch = tempfile::tempdir().unwrap();
     let check = |path: &Path, expected: &str| {
-        let report = load(path).unwrap_err();
+        let report = load(path, None).unwrap_err();
         assert_eq!(report.iter().count(), 1);
         let shown = report.to_string();
         assert!(shown.contains(expected) && shown.contains("help: "), "{shown}");
@@ -360,7 +363,7 @@ fn what_is_missing_outside_the_file_is_named_once_for_each_setting() {
     .replace("[groups.g.targets.t]\naddress = \"h\"\n", "");
     fs::write(&path, &text).unwrap();
     fs::write(scratch.path().join("secret-s1"), "x").unwrap();
-    let missing = missing_secrets(&load(&path).unwrap().config);
+    let missing = missing_secrets(&load(&path, None).unwrap().config);
     let messages: Vec<_> = missing.iter().map(Problem::one_line).collect();
     assert_eq!(messages.len(), 2, "{missing}");
     assert!(messages[0].contains("secret-s2 cannot be read"), "{missing}");
@@ -368,7 +371,7 @@ fn what_is_missing_outside_the_file_is_named_once_for_each_setting() {
     assert!(messages[1].contains("the CA file "), "{missing}");
 
     fs::write(scratch.path().join("ca.pem"), "no certificate\n").unwrap();
-    let missing = missing_secrets(&load(&path).unwrap().config).to_string();
+    let missing = missing_secrets(&load(&path, None).unwrap().config).to_string();
     assert!(missing.contains("ca.pem holds no certificate"), "{missing}");
 }
 
@@ -396,7 +399,7 @@ fn a_client_certificate_and_its_key_are_looked_at_before_they_are_used() {
         ] {
             fs::write(scratch.path().join("cert.pem"), certificate).unwrap();
             fs::write(scratch.path().join("key.pem"), key).unwrap();
-            let missing = missing_secrets(&load(&path).unwrap().config);
+            let missing = missing_secrets(&load(&path, None).unwrap().config);
             assert_eq!(missing.iter().count(), usize::from(!expected.is_empty()), "{missing}");
             assert!(missing.to_string().contains(expected), "{expected} is not in {missing}");
             assert!(!missing.to_string().contains("BEGIN PRIVATE KEY-----\nM"), "{missing}");
@@ -413,7 +416,7 @@ fn a_password_in_a_file_that_others_may_read_is_a_warning() {
     fs::write(&path, Fleet { group: "password = \"hunter2\"", ..Fleet::default() }.text()).unwrap();
     for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let loaded = load(&path).unwrap();
+        let loaded = load(&path, None).unwrap();
         assert_eq!(loaded.warnings.iter().count(), warnings, "{mode:o}");
         assert!(!loaded.warnings.to_string().contains("hunter2"));
     }
@@ -440,7 +443,7 @@ fn a_range_and_fifty_queries_make_half_a_million_items() {
         writeln!(text, "[queries.q{n}]\nsql = \"select 1 v\"").unwrap();
         writeln!(text, "metrics.f{n} = {{ type = \"gauge\", help = \"h\", value = \"v\" }}").unwrap();
     }
-    let config = parse(Path::new("f.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config;
+    let config = parse(Path::new("f.toml"), &text, None).unwrap_or_else(|report| panic!("{report}")).config;
     assert_eq!((config.targets.len(), config.items.len()), (10_000, 500_000));
     assert_eq!((config.max_runs, config.max_connects), (20_000, 625));
 }

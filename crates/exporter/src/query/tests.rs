@@ -49,7 +49,7 @@ sql = "select 1 as n"
 const LOOK: Look = Look { colours: false, width: 120, rows: 20 };
 
 fn fleet() -> Config {
-    config::parse(Path::new("fleet.toml"), FLEET).unwrap_or_else(|report| panic!("{report}")).config
+    config::parse(Path::new("fleet.toml"), FLEET, None).unwrap_or_else(|report| panic!("{report}")).config
 }
 
 /// What a command line asks for.
@@ -314,7 +314,8 @@ fn a_statement_without_a_name_gets_the_beginning_of_a_configuration() {
     // It is a configuration once it has a name and a group.
     let (_, skeleton) = page.split_once("for the configuration\n").unwrap();
     let whole = format!("[groups.g]\nuser = \"u\"\ntargets = {{ t = \"h\" }}\n{skeleton}");
-    let loaded = config::parse(Path::new("new.toml"), &whole).unwrap_or_else(|report| panic!("{report}"));
+    let loaded =
+        config::parse(Path::new("new.toml"), &whole, None).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(loaded.config.queries[0].metrics[0].labels, ["user"]);
 }
 

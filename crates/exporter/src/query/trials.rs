@@ -98,7 +98,7 @@ pub(super) async fn all<T: Send + 'static>(
 
 /// Waits for the KILLs and goodbyes that are under way.
 async fn farewell(collector: &Collector) -> bool {
-    collector.shutdown(&collector.arrange(Vec::new()), FAREWELL).await
+    collector.shutdown(FAREWELL).await
 }
 
 fn spec(query: &Arc<Query>, candidate: &Candidate) -> ItemSpec {

@@ -31,6 +31,7 @@ fn state(size: usize) -> Arc<State> {
         rollups: Box::new(rollups),
         registry: Arc::new(registry),
         status: Arc::new(|| crate::status::tests::fleet(0)),
+        reload: Box::new(|| None),
     };
     Arc::new(State::new(sources, metrics, "1.2.3", Instant::now()))
 }

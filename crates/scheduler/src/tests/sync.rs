@@ -15,7 +15,7 @@ async fn sync_leaves_equal_items_alone_and_drops_the_others_at_once() {
     bench.item("new", "db", 10, &[QUICK]);
     bench.items.push(kept);
     let changes = bench.scheduler.sync(bench.items.clone()).await;
-    assert_eq!((changes.kept, changes.started, changes.stopped), (1, 2, 2));
+    assert_eq!((changes.kept, changes.started, changes.stopped, changes.changed), (1, 2, 2, 1));
     assert_eq!(bench.scheduler.stats().runs_in_flight(), 0, "what hung has been dropped");
     sleep(65 * SECOND).await;
     let kept = bench.runs("kept");
@@ -23,6 +23,123 @@ async fn sync_leaves_equal_items_alone_and_drops_the_others_at_once() {
     assert!(bench.runs("new").len() >= 6);
     let again = bench.scheduler.sync(bench.items.clone()).await;
     assert_eq!((again.kept, again.started, again.stopped), (3, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_with_a_long_interval_that_ran_before_waits_for_its_tick() {
+    let mut bench = Bench::new(256);
+    bench.item("hourly", "db", 3600, &[QUICK]);
+    bench.run(2 * 3600 * SECOND).await;
+    let before = bench.runs("hourly");
+    let changed = bench.items.last_mut().unwrap();
+    (changed.timeout, changed.ran_before) = (4 * SECOND, true);
+    bench.run(2 * 3600 * SECOND).await;
+    let runs = bench.runs("hourly");
+    assert_eq!(runs[..before.len()], before);
+    assert!(runs[1..].windows(2).all(|w| w[1] - w[0] == 3600 * SECOND), "{runs:?}");
+}
+
+/// What a target that is down is found to be after its items changed.
+async fn runs_after_a_change(way: Way) -> usize {
+    let mut bench = Bench::new(256);
+    bench.item("q", "db", 1, &[Act::Down]);
+    bench.run(3600 * SECOND).await;
+    // Back-off is at its cap now: a run in 15 s on average, 30 s at most.
+    let before = bench.runs("q").len();
+    bench.items.clear();
+    let item = bench.item("q", "db", 1, &[Act::Down, QUICK]);
+    Arc::get_mut(&mut item.job).unwrap().way = way;
+    bench.run(SECOND).await;
+    bench.runs("q").len() - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_a_target_holds_while_the_way_to_it_is_the_same() {
+    assert_eq!(runs_after_a_change(Way::Changed).await, 1, "a new password is tried at once");
+    assert_eq!(runs_after_a_change(Way::OtherServer).await, 1);
+    assert_eq!(runs_after_a_change(Way::Same).await, 0, "its back-off goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_gets_more_lanes_and_fewer_and_what_runs_there_counts() {
+    let mut bench = Bench::new(256);
+    bench.item("q", "db", 10, &[QUICK]);
+    bench.run(SECOND).await;
+    let lanes = Arc::clone(&bench.scheduler.gates["db"].lanes);
+    // As a run does whose query the server still works for.
+    let left = Arc::clone(&lanes).try_acquire_owned().unwrap();
+    for (size, way, free) in [(4, Way::Changed, 3), (1, Way::Changed, 0), (3, Way::Changed, 2)] {
+        bench.items[0].lanes = size;
+        bench.items[0].job = Arc::new(Scripted {
+            name: "q",
+            script: vec![QUICK],
+            log: bench.log.clone(),
+            runs: Mutex::new(0),
+            way,
+        });
+        bench.run(Duration::ZERO).await;
+        assert!(Arc::ptr_eq(&lanes, &bench.scheduler.gates["db"].lanes));
+        assert_eq!(lanes.available_permits(), free, "{size} lanes");
+    }
+    drop(left);
+    assert_eq!(lanes.available_permits(), 3);
+    bench.items.clear();
+    let item = bench.item("q", "db", 10, &[QUICK]);
+    Arc::get_mut(&mut item.job).unwrap().way = Way::OtherServer;
+    bench.run(Duration::ZERO).await;
+    assert!(!Arc::ptr_eq(&lanes, &bench.scheduler.gates["db"].lanes), "another server owes us nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_runs_changes_while_they_run() {
+    let mut bench = Bench::new(16);
+    for n in 0..20 {
+        bench.item("q", &format!("t{n}"), 60, &[Act::Answer(1800 * SECOND)]);
+    }
+    bench.run(120 * SECOND).await;
+    let stats = bench.scheduler.stats();
+    assert_eq!((stats.runs_in_flight(), stats.runs_limit()), (16, 16));
+    bench.scheduler.limit_runs(18, 4);
+    sleep(120 * SECOND).await;
+    assert_eq!((stats.runs_in_flight(), stats.runs_limit()), (18, 18));
+    bench.scheduler.limit_runs(4, 4);
+    sleep(120 * SECOND).await;
+    assert_eq!((stats.runs_in_flight(), stats.runs_limit()), (18, 4), "nobody is cut off");
+    sleep(2 * 1800 * SECOND).await;
+    assert_eq!(stats.runs_in_flight(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_thousand_items_miss_no_tick_while_one_target_comes_and_goes() {
+    let mut bench = Bench::new(256);
+    let targets: Vec<_> = (0..500).map(|n| format!("t{n}")).collect();
+    for target in &targets {
+        for query in ["a", "b", "c", "d"] {
+            bench.item(query, target, 10, &[QUICK]);
+        }
+    }
+    bench.run(20 * SECOND).await;
+    for round in 0..20 {
+        let items = match round % 2 {
+            0 => bench.items[4..].to_vec(),
+            _ => bench.items.clone(),
+        };
+        let changes = bench.scheduler.sync(items).await;
+        assert_eq!((changes.kept, changes.started + changes.stopped), (499 * 4, 4));
+        sleep(Duration::from_millis(9_990)).await;
+    }
+    for query in ["a", "b", "c", "d"] {
+        assert!(bench.missed(query).is_empty());
+        assert!(
+            bench
+                .events(query)
+                .iter()
+                .all(|(_, e)| matches!(e, Event::Run { lateness, .. } if lateness.is_zero()))
+        );
+        // 219.8 s at one run in 10 s, of 499 targets and of half of one.
+        let runs = bench.runs(query).len();
+        assert!((499 * 21..=500 * 22).contains(&runs), "{runs}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

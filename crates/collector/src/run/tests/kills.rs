@@ -134,10 +134,10 @@ async fn the_slots_hold_whatever_happens_and_whenever_a_run_is_dropped() {
                 let _ = timeout(patience, item.run(permit, start_by)).await;
             });
             sleep(SECOND / 9).await;
-            world.arranged.sweep(world.collector.snapshot());
+            world.collector.sweep();
         }
         runs.join_all().await;
-        assert!(world.collector.shutdown(&world.arranged, Duration::from_mins(1)).await);
+        assert!(world.collector.shutdown(Duration::from_mins(1)).await);
         assert!(
             world.fake.most() <= usize::from(max_connections),
             "{} of {max_connections}",

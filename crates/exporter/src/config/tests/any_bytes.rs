@@ -118,6 +118,6 @@ fn deep_and_long_files_end() {
     for n in 0..40 {
         let _ = writeln!(text, "\"t{n}-{{1..10000}}\" = \"h{{1..10000}}\"");
     }
-    let report = parse(Path::new("f.toml"), &text).unwrap_err().to_string();
+    let report = parse(Path::new("f.toml"), &text, None).unwrap_err().to_string();
     assert!(report.contains("the fleet has more than 100000 targets"), "{report}");
 }

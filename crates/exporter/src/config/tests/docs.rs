@@ -10,7 +10,7 @@ use super::{
 #[test]
 fn each_example_loads_without_a_warning() {
     for path in examples() {
-        let loaded = load(&path).unwrap_or_else(|report| panic!("{report}"));
+        let loaded = load(&path, None).unwrap_or_else(|report| panic!("{report}"));
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
         assert!(!loaded.config.items.is_empty(), "{}", path.display());
     }

@@ -6,7 +6,7 @@ use super::{folder, fs, parse};
 #[track_caller]
 fn check(file: &str, says: &[&str]) {
     let path = folder("tests/config").join(file);
-    let report = parse(&path, &fs::read_to_string(&path).unwrap()).unwrap_err().to_string();
+    let report = parse(&path, &fs::read_to_string(&path).unwrap(), None).unwrap_err().to_string();
     for message in says {
         assert!(report.contains(message), "no {message:?} in\n{report}");
     }

@@ -160,7 +160,7 @@ fn text(written: &[(Level, &str)]) -> String {
 #[track_caller]
 fn check(case: &Case, written: &[(Level, &str)], expected: &str) {
     let config =
-        parse(Path::new("f.toml"), &text(written)).unwrap_or_else(|report| panic!("{report}")).config;
+        parse(Path::new("f.toml"), &text(written), None).unwrap_or_else(|report| panic!("{report}")).config;
     assert_eq!((case.read)(&config), expected, "{written:?}");
 }
 

@@ -8,7 +8,7 @@ const CANARY: &str = "hunter2";
 
 /// Every text that can come out of a file.
 fn everything_shown(path: &Path) -> String {
-    match load(path) {
+    match load(path, None) {
         Err(report) => format!("{report}\n{report:?}"),
         Ok(Loaded { config, warnings }) => {
             let missing = missing_secrets(&config);
@@ -107,7 +107,7 @@ fn a_check_runs_no_command() {
          sql = \"select 1 n\"\nmetrics.n = { type = \"gauge\", help = \"h\", value = \"n\" }\n",
     )
     .unwrap();
-    let config = load(&path).unwrap().config;
+    let config = load(&path, None).unwrap().config;
     assert!(missing_secrets(&config).is_empty(), "the program is there");
     let _ = config.show(None, None);
     assert!(!scratch.path().join("ran").exists());

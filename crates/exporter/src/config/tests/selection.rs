@@ -28,7 +28,8 @@ metrics.n = { type = "gauge", help = "one", value = "n" }
 /// The targets with their limits and notes, or what is said instead.
 #[track_caller]
 fn check(query: Option<&str>, targets: &[&str], groups: &[&str], expected: &str) {
-    let config = parse(Path::new("fleet.toml"), FLEET).unwrap_or_else(|report| panic!("{report}")).config;
+    let config =
+        parse(Path::new("fleet.toml"), FLEET, None).unwrap_or_else(|report| panic!("{report}")).config;
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let (targets, groups) = (owned(targets), owned(groups));
     let selected = config.select(Wanted { query, targets: &targets, groups: &groups });

@@ -37,7 +37,8 @@ metrics.r = { type = "gauge", help = "one", value = "n" }
 "#;
 
 fn check(target: Option<&str>, query: Option<&str>, expected: &Expect) {
-    let config = parse(Path::new("fleet.toml"), FLEET).unwrap_or_else(|report| panic!("{report}")).config;
+    let config =
+        parse(Path::new("fleet.toml"), FLEET, None).unwrap_or_else(|report| panic!("{report}")).config;
     let shown = config.show(target, query).unwrap_or_else(|unknown| format!("{unknown}\n"));
     expected.assert_eq(&shown);
 }
