@@ -18,6 +18,7 @@ mod pages;
 mod process_count;
 mod query_command;
 mod read_only;
+mod reload;
 mod results;
 mod rotation;
 mod secrets;

@@ -98,6 +98,36 @@ impl Exporter {
         self.folder.path()
     }
 
+    /// Its configuration file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder().join("fleet.toml")
+    }
+
+    /// Puts another configuration in the place of its own, as a whole: written beside, and renamed.
+    pub(crate) fn write_config(&self, config: &str) {
+        let beside = self.folder().join("fleet.toml.new");
+        write_private(&beside, config.as_bytes());
+        fs::rename(&beside, self.config()).unwrap();
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Asks for a reload over HTTP.
+    pub(crate) async fn reload(&self) -> Answer {
+        self.request("POST", "/-/reload").await
+    }
+
+    /// Puts another configuration in place, which it must take.
+    pub(crate) async fn take(&self, config: &str) -> Answer {
+        self.write_config(config);
+        let answer = self.reload().await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer
+    }
+
     /// Asks for a path.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.request("GET", path).await
