@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::support::{
     account::Account,
-    exporter::{Exporter, SOON, folder_with},
+    exporter::{Exporter, SOON, command, folder_with, run},
     http, note, on_both_servers,
     page::Page,
     servers::Server,
@@ -379,6 +379,60 @@ async fn without_the_key_a_request_is_refused_and_the_signal_works() {
     exporter.stop(&[]).await;
 }
 
+#[tokio::test]
+async fn a_dry_run_shows_what_a_file_would_change_and_changes_nothing() {
+    let config = |targets: &str, interval: &str| {
+        format!(
+            "[server]\nlisten = \"127.0.0.1:9104\"\nreload = true\n[groups.g]\nuser = \"u\"\npassword = \"hunter2\"\ntargets = {{ {targets} }}\n{}{}",
+            query("one", "select 1 as n", interval),
+            query("two", "select 2 as n", "1s")
+        )
+    };
+    let (old, new) = (
+        config("a = \"127.0.0.1:1\", b = \"127.0.0.1:2\"", "1s"),
+        config("b = \"127.0.0.1:2\", c = \"127.0.0.1:3\"", "2s"),
+    );
+    let exporter = Exporter::start(&old).await;
+    let run = async |path: &Path, arguments: &[&str]| {
+        let mut command = command();
+        command.arg("reload").arg("--config").arg(path).args(arguments);
+        run(command).await
+    };
+    let (_folder, path) = folder_with(&new);
+    let url = format!("http://{}", exporter.address);
+    let told = exporter.get("/-/config/items").await;
+    assert_eq!((told.status, told.header("content-type")), (200, Some("application/json")));
+    assert!(!told.body.contains("hunter2"), "{}", told.body);
+
+    let (code, shown, error) = run(&path, &["--dry-run", "--against", &url]).await;
+    assert_eq!((code, error.as_str()), (0, ""));
+    let expected = "start   one on 1 target: c\nstart   two on 1 target: c\nstop    one on 1 target: a\n\
+                    stop    two on 1 target: a\nchange  one on 1 target: b: interval 1s -> 2s, timeout 1s -> 2s";
+    assert!(shown.starts_with(expected), "{shown}");
+    assert!(shown.contains("items: 2 would start, 2 stop, 1 change, 1 go on untouched"), "{shown}");
+    assert_eq!(targets_of(&exporter.page().await), ["a", "b"]);
+
+    // Without --dry-run the running exporter reads its own file, whichever that is.
+    exporter.write_config(&new);
+    let (code, said, error) = run(&path, &["--against", &url]).await;
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert_eq!(said, "reloaded: items started 2, stopped 2, changed 1, untouched 1\n");
+    let (code, shown, _) = run(&path, &["--dry-run", "--bind", &exporter.address]).await;
+    assert_eq!((code, shown.as_str()), (0, "items: 0 would start, 0 stop, 0 change, 4 go on untouched\n"));
+
+    exporter.write_config("nothing = true");
+    let (code, _, error) = run(&path, &["--against", &url]).await;
+    assert_eq!(code, 1);
+    assert!(error.contains("it answered 500") && error.contains("`nothing` is not a key"), "{error}");
+    let (code, ..) = run(&exporter.config(), &["--dry-run", "--against", &url]).await;
+    assert_eq!(code, 2, "the file is wrong");
+    let (code, _, error) = run(&path, &["--dry-run", "--against", "https://127.0.0.1:1"]).await;
+    assert_eq!(code, 2, "{error}");
+    let (code, _, error) = run(&path, &["--dry-run", "--against", "http://127.0.0.1:1"]).await;
+    assert_eq!(code, 1, "{error}");
+    exporter.stop(&[]).await;
+}
+
 /// A FIFO in place of the file is a file system that hangs.
 #[tokio::test]
 async fn a_file_system_that_hangs_holds_up_neither_a_scrape_nor_the_end() {
@@ -414,7 +468,7 @@ async fn what_needs_a_restart_is_said_and_the_rest_is_taken() {
         )
     };
     let (folder, path) = folder_with(&config(port, 10));
-    let mut command = crate::support::exporter::command();
+    let mut command = command();
     command.arg("--config").arg(path);
     let exporter = Exporter::launch(command, folder).await;
     let answer = exporter.take(&config(port + 1, 20)).await;

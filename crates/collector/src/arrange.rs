@@ -193,7 +193,7 @@ impl Fleet {
         let lanes = match before.lanes.get(&target.name) {
             Some(old) if old.target.address == target.address => {
                 old.stats.relabel(target, Arc::clone(group));
-                if old.target.has_same_way(target) {
+                if old.target.way() == target.way() {
                     Arc::clone(old)
                 } else {
                     Arc::new(old.succeeded_by(Arc::clone(target)))

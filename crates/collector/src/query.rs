@@ -1,6 +1,6 @@
 //! A query: its SQL, and how the columns of its answer become metric families.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::{driver::Server, statement::Statement, version::When};
 
@@ -25,20 +25,15 @@ impl Query {
         variant.map(|variant| &variant.statement).or(self.statement.as_ref())
     }
 
-    /// Whether both yield the same samples: all but what HELP says.
-    pub(crate) fn yields_the_same(&self, other: &Self) -> bool {
-        let same = |(a, b): (&Metric, &Metric)| {
-            a.family.name == b.family.name
-                && a.family.kind == b.family.kind
-                && a.labels == b.labels
-                && a.static_labels == b.static_labels
-                && a.value == b.value
-                && a.on_null == b.on_null
-        };
-        self.statement == other.statement
-            && self.variants == other.variants
-            && self.metrics.len() == other.metrics.len()
-            && self.metrics.iter().zip(&other.metrics).all(same)
+    /// All that decides which samples it yields: everything but what HELP says.
+    pub fn yields(&self) -> impl PartialEq + fmt::Debug + '_ {
+        let Self { name: _, statement, variants, metrics } = self;
+        let metrics = metrics.iter().map(|metric| {
+            let Metric { family, labels, static_labels, value, on_null } = metric;
+            let Family { name, help: _, kind } = &**family;
+            (name, kind, labels, static_labels, value, on_null)
+        });
+        (statement, variants, metrics.collect::<Vec<_>>())
     }
 }
 

@@ -395,8 +395,8 @@ impl Slot {
         let new = Self::new(id, spec, Arc::clone(&self.stats), Arc::clone(&self.totals));
         let same_result = self.limits == new.limits
             && self.plan == new.plan
-            && self.target.has_same_data(&new.target)
-            && self.query.yields_the_same(&new.query);
+            && self.target.data() == new.target.data()
+            && self.query.yields() == new.query.yields();
         if !same_result {
             return Arc::new(new);
         }

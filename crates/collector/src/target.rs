@@ -34,30 +34,32 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether connections opened for one of them are as good for the other.
-    pub(crate) fn has_same_way(&self, other: &Self) -> bool {
-        self.address == other.address
-            && self.user == other.user
-            && self.password == other.password
-            && self.database == other.database
-            && self.tls == other.tls
-            && self.max_connections == other.max_connections
-            && self.kill == other.kill
-            && self.session == other.session
+    /// All that decides how it is reached. Where it is the same, connections opened for one target are as good for the
+    /// other. Its `Debug` shows no secret.
+    pub fn way(&self) -> impl PartialEq + fmt::Debug + '_ {
+        let Self {
+            address,
+            user,
+            password,
+            database,
+            tls,
+            max_connections,
+            kill,
+            session,
+            name: _,
+            group: _,
+            labels: _,
+        } = self;
+        (address, user, password, database, tls, max_connections, kill, session)
     }
 
-    /// Whether what was read from one of them is what the other would say: the same account in the same kind of session
-    /// on the same server, however it gets there.
-    pub(crate) fn has_same_data(&self, other: &Self) -> bool {
-        let same_account = match &self.user {
-            Some(_) => self.user == other.user,
-            // The option file says who it is.
-            None => other.user.is_none() && self.password == other.password,
-        };
-        same_account
-            && self.address == other.address
-            && self.database == other.database
-            && self.session == other.session
+    /// All that decides what is found there: the account, the server, the schema and what a session is set to. Where it
+    /// is the same, what was read from one target is what the other would say, however it is reached. Its `Debug` shows
+    /// no secret.
+    pub fn data(&self) -> impl PartialEq + fmt::Debug + '_ {
+        let Self { address, user, password, database, session, .. } = self;
+        // Where nobody is named, the option file says who it is.
+        (address, user, user.is_none().then_some(password), database, session)
     }
 
     /// How many runs may use the server at once: one connection is kept for KILL where there is more than one.

@@ -16,6 +16,7 @@ use tokio::{
     net::TcpListener,
     select,
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
     task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval},
 };
@@ -23,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Config, Report},
+    effective::Effective,
     job::Job,
     logging::Logging,
     metrics::{self, ConfigMetrics, Live, Process, RunMetrics},
@@ -43,7 +45,7 @@ const LOGGED_PROBLEMS: usize = 20;
 
 /// A running exporter.
 struct App {
-    config: Arc<Config>,
+    config: watch::Sender<Arc<Config>>,
     scheduler: Scheduler<Job>,
     collector: Arc<Collector>,
     board: Arc<Board>,
@@ -125,6 +127,7 @@ impl App {
         registry.register_collector(Box::new(Process));
 
         let (arranged, wanted) = plan(&config, &collector, &run_metrics);
+        let config = watch::Sender::new(config);
         let (tasks, token) = (TaskTracker::new(), CancellationToken::new());
         let board = Board::new(Facts {
             started,
@@ -132,15 +135,16 @@ impl App {
             collector: Arc::clone(&collector),
             log_dropped: start.logging.dropped(),
         });
-        let reloads = Arc::new(Reloads::new(config.reload));
+        board.show(&config.borrow(), &arranged.items);
+        let reloads = Arc::new(Reloads::new(config.borrow().reload));
         let sources = Sources {
             snapshot,
             rollups: rollups(&collector),
             registry: Arc::new(registry),
             status: board.source(),
             reload: over_http(&reloads),
+            items: effective_items(config.subscribe()),
         };
-        board.show(&config, &arranged.items);
         let state = State::new(sources, http_metrics, env!("CARGO_PKG_VERSION"), started);
         tasks.spawn(fleet_http::serve(listener, Arc::new(state), token.clone()));
         let sweeping = sweep(Arc::clone(&collector), Arc::clone(&run_metrics));
@@ -222,8 +226,8 @@ impl App {
             planned.await.map_err(|panic| format!("the configuration could not be applied: {panic}"))?;
         let (n_targets, n_items) = (arranged.targets.len(), wanted.len());
         let changes = self.take_over(arranged, wanted).await;
-        let before = std::mem::replace(&mut self.config, config);
-        let now = &self.config;
+        let before = self.config.send_replace(Arc::clone(&config));
+        let now = &*config;
         for query in gone(&before, now) {
             self.run_metrics.remove(&query);
         }
@@ -231,7 +235,7 @@ impl App {
         self.scheduler.limit_runs(now.max_runs, self.collector.connects_for_tries());
         self.collector.snapshot().limit(now.max_page_bytes);
         self.reloads.allow_over_http(now.reload);
-        let restart = self.needs_a_restart(&before, is_bound);
+        let restart = self.needs_a_restart(&before, now, is_bound);
 
         let Changes { kept, started, stopped, changed } = changes;
         tracing::info!(
@@ -262,8 +266,7 @@ impl App {
     }
 
     /// What has changed and holds only after a restart.
-    fn needs_a_restart(&self, before: &Config, is_bound: bool) -> Vec<String> {
-        let now = &self.config;
+    fn needs_a_restart(&self, before: &Config, now: &Config, is_bound: bool) -> Vec<String> {
         let mut what = Vec::new();
         if before.listen != now.listen && !is_bound {
             what.push(format!(
@@ -350,6 +353,13 @@ fn over_http(reloads: &Arc<Reloads>) -> fleet_http::Reload {
     let reloads = Arc::clone(reloads);
     Box::new(move || {
         reloads.is_allowed_over_http().then(|| -> fleet_http::Reloading { Box::pin(reloads.ask()) })
+    })
+}
+
+fn effective_items(config: watch::Receiver<Arc<Config>>) -> Box<dyn Fn() -> String + Send + Sync> {
+    Box::new(move || {
+        let now = Arc::clone(&config.borrow());
+        Effective::of(&now).json()
     })
 }
 

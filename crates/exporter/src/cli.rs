@@ -50,8 +50,22 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make a running exporter read its configuration anew, or show what that would change
+    Reload(ReloadArgs),
     /// Try a query once, under the limits that hold for it, and show what it would publish
     Query(QueryArgs),
+}
+
+/// Which exporter to reload, and whether.
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// Change nothing: show what would start, stop and change if the running exporter had this configuration
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Where it serves [default: where the configuration, or --bind, says]
+    #[arg(long, value_name = "URL")]
+    pub(crate) against: Option<String>,
 }
 
 /// Which query to try, and where.

@@ -2,7 +2,9 @@
 
 mod app;
 mod cli;
+mod client;
 mod config;
+mod effective;
 mod health;
 mod job;
 mod logging;
@@ -11,6 +13,7 @@ mod news;
 mod plan;
 mod query;
 mod reload;
+mod reload_command;
 mod status;
 mod suspension;
 #[cfg(test)]
@@ -21,7 +24,8 @@ use std::{fmt::Display, io, process::ExitCode};
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 
-use cli::{Cli, Command, ConfigCommand, QueryArgs};
+use cli::{Cli, Command, ConfigCommand, QueryArgs, ReloadArgs};
+use client::Base;
 use config::Loaded;
 
 /// A failure while running.
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
             show(&cli, target.as_deref(), query.as_deref())
         }
         Some(Command::Query(args)) => query(&cli, args),
+        Some(Command::Reload(args)) => reload(&cli, args),
         None if cli.check => check(&cli),
         None => run(&cli),
     };
@@ -101,6 +106,29 @@ fn query(cli: &Cli, args: &QueryArgs) -> Result<(), u8> {
         Ok(false) => Err(FAILED),
         Err(error) => Err(fail(FAILED, error)),
     }
+}
+
+fn reload(cli: &Cli, args: &ReloadArgs) -> Result<(), u8> {
+    let against =
+        args.against.as_deref().map(Base::of_url).transpose().map_err(|error| fail(WRONG, error))?;
+    // What another exporter is to read is its own affair: it checks that itself.
+    let loaded = if args.dry_run || against.is_none() { Some(load(cli)?) } else { None };
+    let listen = || cli.bind.clone().or_else(|| Some(loaded.as_ref()?.config.listen.clone()));
+    let exporter = against.unwrap_or_else(|| Base::of_listener(&listen().unwrap_or_default()));
+    let runtime = runtime(OTHER_BLOCKING_THREADS)?;
+    let asked = runtime.block_on(async {
+        match &loaded {
+            Some(loaded) if args.dry_run => {
+                let lines = reload_command::dry_run(&exporter, &loaded.config).await?;
+                Ok(lines.join("\n"))
+            }
+            _ => reload_command::reload(&exporter).await,
+        }
+    });
+    runtime.shutdown_background();
+    let text = asked.map_err(|error: String| fail(FAILED, error.trim_end()))?;
+    say(&mut io::stdout(), text.trim_end());
+    Ok(())
 }
 
 fn health(cli: &Cli) -> Result<(), u8> {

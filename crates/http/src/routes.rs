@@ -18,6 +18,7 @@ use crate::{
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// How long a scrape waits while other pages are built, well within Prometheus' usual timeout of 10 s. Each
 /// connection waits with one scrape at most, so the cap on connections bounds the queue.
@@ -35,6 +36,7 @@ const ROUTES: &[Route] = &[
     Route { path: "/-/healthy", methods: READ, link: Some("Health"), endpoint: Endpoint::Healthy },
     Route { path: "/-/ready", methods: READ, link: Some("Readiness"), endpoint: Endpoint::Ready },
     Route { path: "/-/reload", methods: &[Method::POST], link: None, endpoint: Endpoint::Reload },
+    Route { path: "/-/config/items", methods: READ, link: None, endpoint: Endpoint::Items },
 ];
 
 /// A path, and how it may be asked for.
@@ -55,6 +57,7 @@ enum Endpoint {
     Healthy,
     Ready,
     Reload,
+    Items,
 }
 
 /// The answer to a request; its body, if it has one, is not read.
@@ -77,6 +80,7 @@ async fn endpoint(endpoint: Endpoint, state: &Arc<State>, request: &Request<()>)
         Endpoint::Healthy => answer(StatusCode::OK, PLAIN, "healthy\n".to_owned()),
         Endpoint::Ready => ready(state),
         Endpoint::Reload => reload(state).await,
+        Endpoint::Items => items(state).await,
     }
 }
 
@@ -157,6 +161,27 @@ async fn reload(state: &State) -> Response<Page> {
     answer(status, PLAIN, format!("{}\n", text.trim_end()))
 }
 
+/// Built like a page of metrics: on a thread of its own, few at once.
+async fn items(state: &Arc<State>) -> Response<Page> {
+    let Ok(Ok(permit)) = timeout(BUILD_WAIT, state.builds.clone().acquire_owned()).await else {
+        let body = "too many requests at once; try again in 5 s\n";
+        return with(answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body.to_owned()), RETRY_AFTER, "5");
+    };
+    let teller = state.clone();
+    let told = spawn_blocking(move || {
+        let items = teller.items();
+        drop(permit);
+        items
+    });
+    match told.await {
+        Ok(items) => answer(StatusCode::OK, JSON, items),
+        Err(error) => {
+            tracing::error!(%error, "telling the items failed");
+            answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "telling the items failed\n".to_owned())
+        }
+    }
+}
+
 /// The start page. Its links are relative, so that they hold behind a proxy that adds a path.
 fn index(version: &str) -> String {
     let version = version.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -230,6 +255,7 @@ mod tests {
             registry: Arc::new(registry),
             status: Arc::new(|| crate::status::tests::fleet(0)),
             reload,
+            items: Box::new(|| "{}".to_owned()),
         };
         Arc::new(State::new(sources, metrics, "1.2.3 <&>", Instant::now()))
     }
@@ -269,8 +295,7 @@ mod tests {
     #[tokio::test]
     async fn each_request_has_its_answer() {
         const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-        const NOT_FOUND: &str =
-            "not found; there are /, /metrics, /status, /status.json, /-/healthy, /-/ready and /-/reload\n";
+        const NOT_FOUND: &str = "not found; there are /, /metrics, /status, /status.json, /-/healthy, /-/ready, /-/reload and /-/config/items\n";
         check("GET", "/", 200, HTML, "<!DOCTYPE html>").await;
         check("GET", "/metrics", 200, METRICS, "# HELP query_exporter_scrape_duration_seconds ").await;
         check("GET", "/metrics?name[]=up", 200, METRICS, "# HELP ").await;
@@ -287,6 +312,7 @@ mod tests {
         check("POST", "/metrics", 405, PLAIN, "use GET or HEAD\n").await;
         check("DELETE", "/", 405, PLAIN, "use GET or HEAD\n").await;
         check("OPTIONS", "/-/ready", 405, PLAIN, "use GET or HEAD\n").await;
+        check("GET", "/-/config/items", 200, JSON, "{}").await;
         check("GET", "/-/reload", 405, PLAIN, "use POST\n").await;
         check("PUT", "/-/reload", 405, PLAIN, "use POST\n").await;
         check("POST", "/-/reload", 403, PLAIN, "reloading over HTTP is off: set reload = true").await;
@@ -393,6 +419,7 @@ mod tests {
             registry: Arc::new(registry),
             status: Arc::new(|| crate::status::tests::fleet(0)),
             reload: Box::new(|| None),
+            items: Box::new(String::new),
         };
         let state = Arc::new(State::new(sources, metrics, "", Instant::now()));
         for _ in 0..9 {

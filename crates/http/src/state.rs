@@ -59,6 +59,8 @@ pub struct Sources {
     pub status: status::Source,
     /// What `POST /-/reload` does.
     pub reload: Reload,
+    /// What `/-/config/items` tells, in JSON. Works for some milliseconds when the fleet is large.
+    pub items: Box<dyn Fn() -> String + Send + Sync>,
 }
 
 impl fmt::Debug for Sources {
@@ -143,6 +145,11 @@ impl State {
             tracing::error!(?names, "families left out of the page, their names are taken");
         }
         *last = names.to_vec();
+    }
+
+    /// The effective items, in JSON; not on an async thread.
+    pub(crate) fn items(&self) -> String {
+        (self.sources.items)()
     }
 
     /// Asks for a reload, if requests may.

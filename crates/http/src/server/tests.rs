@@ -32,6 +32,7 @@ fn state(size: usize) -> Arc<State> {
         registry: Arc::new(registry),
         status: Arc::new(|| crate::status::tests::fleet(0)),
         reload: Box::new(|| None),
+        items: Box::new(String::new),
     };
     Arc::new(State::new(sources, metrics, "1.2.3", Instant::now()))
 }
