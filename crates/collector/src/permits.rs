@@ -13,6 +13,8 @@ use tokio::{runtime::Handle, sync::Semaphore};
 pub(crate) struct Permits {
     semaphore: Arc<Semaphore>,
     size: AtomicUsize,
+    /// Permits that there are, free or out: more than the size while a lower one waits for those that are out.
+    there: Arc<AtomicUsize>,
     /// What the size is to be.
     wanted: AtomicUsize,
 }
@@ -22,7 +24,8 @@ impl Permits {
     pub(crate) fn new(size: usize) -> Self {
         let size = clamped(size);
         let semaphore = Arc::new(Semaphore::new(size));
-        Self { semaphore, size: AtomicUsize::new(size), wanted: AtomicUsize::new(size) }
+        let [size, there, wanted] = [size; 3].map(AtomicUsize::new);
+        Self { semaphore, size, there: Arc::new(there), wanted }
     }
 
     /// To acquire from. It is never closed.
@@ -37,7 +40,7 @@ impl Permits {
 
     /// How many are out.
     pub(crate) fn in_use(&self) -> usize {
-        self.size().saturating_sub(self.semaphore.available_permits())
+        self.there.load(Relaxed).saturating_sub(self.semaphore.available_permits())
     }
 
     /// Makes it this many. Where more are out, nobody gets another until enough have come back.
@@ -50,33 +53,33 @@ impl Permits {
     pub(crate) fn announce(&self, size: usize) {
         let size = clamped(size);
         self.wanted.store(size, Relaxed);
-        let before = self.size.fetch_max(size, Relaxed);
-        self.semaphore.add_permits(size.saturating_sub(before));
+        let more = size.saturating_sub(self.size.fetch_max(size, Relaxed));
+        self.there.fetch_add(more, Relaxed);
+        self.semaphore.add_permits(more);
     }
 
     /// Makes it as many as was announced.
     pub(crate) fn settle(&self) {
         let size = self.wanted.load(Relaxed);
         let over = self.size.swap(size, Relaxed).saturating_sub(size);
-        let out = over - self.semaphore.forget_permits(over);
+        let forgotten = self.semaphore.forget_permits(over);
+        self.there.fetch_sub(forgotten, Relaxed);
+        let out = over - forgotten;
         if out == 0 {
             return;
         }
-        // First in the queue of those who wait for a permit, then wherever the runtime has time. Nobody lowers a limit
-        // by more than u32.
-        let mut late =
-            Box::pin(Arc::clone(&self.semaphore).acquire_many_owned(u32::try_from(out).unwrap_or(u32::MAX)));
-        match ((&mut late).now_or_never(), Handle::try_current()) {
-            (Some(Ok(permits)), _) => permits.forget(),
-            (None, Ok(runtime)) => {
-                runtime.spawn(async move {
-                    if let Ok(permits) = late.await {
-                        permits.forget();
-                    }
-                });
+        let (semaphore, there) = (Arc::clone(&self.semaphore), Arc::clone(&self.there));
+        // Nobody lowers a limit by more than u32.
+        let mut late = Box::pin(async move {
+            if let Ok(permits) = semaphore.acquire_many_owned(u32::try_from(out).unwrap_or(u32::MAX)).await {
+                there.fetch_sub(out, Relaxed);
+                permits.forget();
             }
-            // Closed, or without a runtime: nobody asks for permits any more.
-            (Some(Err(_)), _) | (None, Err(_)) => {}
+        });
+        // First in the queue of those who wait for a permit, then wherever the runtime has time. Without one nobody asks
+        // for permits any more.
+        if let (None, Ok(runtime)) = ((&mut late).now_or_never(), Handle::try_current()) {
+            runtime.spawn(late);
         }
     }
 }
@@ -100,7 +103,7 @@ mod tests {
         let next = || timeout(Duration::from_secs(1), Arc::clone(permits.semaphore()).acquire_owned());
         let (one, two, three) = (take().unwrap(), take().unwrap(), take().unwrap());
         permits.resize(1);
-        assert_eq!((permits.size(), permits.in_use()), (1, 1), "never more than there are");
+        assert_eq!((permits.size(), permits.in_use()), (1, 3));
         drop((one, two));
         assert!(next().await.is_err(), "one is out, and one there is");
         drop(three);

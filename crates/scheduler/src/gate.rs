@@ -1,16 +1,13 @@
 //! One target's gate: its lanes, whether it is down, and who may try it when.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
-use crate::{job::BackOff, limit::resize, outlook::NextTry};
+use crate::{job::BackOff, limit::Limit, outlook::NextTry};
 
 /// The back-off of a try that ended without a word about the target.
 const WITHOUT_A_WORD: BackOff = BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
@@ -20,9 +17,7 @@ const WITHOUT_A_WORD: BackOff = BackOff { first: Duration::from_secs(1), cap: Du
 pub(crate) struct Gate {
     /// One permit for each lane. A run may keep its permit beyond its end, for as long as the server still works
     /// for it.
-    pub(crate) lanes: Arc<Semaphore>,
-    /// How many lanes there are.
-    size: AtomicUsize,
+    pub(crate) lanes: Limit,
     state: Mutex<State>,
 }
 
@@ -100,9 +95,8 @@ impl Drop for TryGuard {
 impl Gate {
     /// A gate with this many lanes (at least one). `seed` makes its jitter repeatable.
     pub(crate) fn new(lanes: usize, shortest: Duration, seed: u64) -> Self {
-        let size = lanes.max(1);
         let state = State { down: None, shortest, jitter: fastrand::Rng::with_seed(seed) };
-        Self { lanes: Arc::new(Semaphore::new(size)), size: AtomicUsize::new(size), state: Mutex::new(state) }
+        Self { lanes: Limit::new(lanes), state: Mutex::new(state) }
     }
 
     /// The set of items has changed.
@@ -119,8 +113,7 @@ impl Gate {
 
     /// The target has this many lanes now (at least one). Those in use stay so.
     pub(crate) fn set_lanes(&self, lanes: usize) {
-        let size = lanes.max(1);
-        resize(&self.lanes, self.size.swap(size, Ordering::Relaxed), size);
+        self.lanes.resize(lanes);
     }
 
     /// Whoever was best at trying the target may be gone.

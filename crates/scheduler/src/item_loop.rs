@@ -213,9 +213,9 @@ impl<J: Job> ItemLoop<J> {
             }
         };
         // Most of the time both are free, and then no timer is needed.
-        let permits = match queue.try_both(&self.gate.lanes) {
+        let permits = match queue.try_both(self.gate.lanes.permits()) {
             Some(permits) => Some(permits),
-            None => timeout_at(start_by, queue.both(&self.gate.lanes)).await.ok().flatten(),
+            None => timeout_at(start_by, queue.both(self.gate.lanes.permits())).await.ok().flatten(),
         };
         if guard.is_none() && self.gate.is_down() {
             // It went down while we queued for it.

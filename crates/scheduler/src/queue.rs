@@ -7,42 +7,34 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limit::resize;
+use crate::limit::Limit;
 
 /// So many at once, first come, first served.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    permits: Arc<Semaphore>,
-    limit: AtomicUsize,
+    permits: Limit,
     waiting: AtomicUsize,
 }
 
 impl Queue {
     /// A queue for this many at once, at least one.
     pub(crate) fn new(limit: usize) -> Self {
-        let limit = clamped(limit);
-        Self {
-            permits: Arc::new(Semaphore::new(limit)),
-            limit: AtomicUsize::new(limit),
-            waiting: AtomicUsize::new(0),
-        }
+        Self { permits: Limit::new(limit), waiting: AtomicUsize::new(0) }
     }
 
     /// This many from now on. Those that are held go on.
     pub(crate) fn resize(&self, limit: usize) {
-        let limit = clamped(limit);
-        resize(&self.permits, self.limit.swap(limit, Ordering::Relaxed), limit);
+        self.permits.resize(limit);
     }
 
     /// How many there are.
     pub(crate) fn limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
+        self.permits.size()
     }
 
     /// Permits that are held.
     pub(crate) fn in_flight(&self) -> usize {
-        // While it is being lowered, no more than it will be.
-        self.limit().saturating_sub(self.permits.available_permits())
+        self.permits.in_use()
     }
 
     /// Those that wait for one, or for their target's.
@@ -57,7 +49,7 @@ impl Queue {
         lanes: &Arc<Semaphore>,
     ) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
         let lane = Arc::clone(lanes).try_acquire_owned().ok()?;
-        Some((lane, Arc::clone(&self.permits).try_acquire_owned().ok()?))
+        Some((lane, Arc::clone(self.permits.permits()).try_acquire_owned().ok()?))
     }
 
     /// The same, waiting for as long as the caller waits for this.
@@ -68,12 +60,8 @@ impl Queue {
         let _waiting = Counted::new(&self.waiting);
         // Neither semaphore is ever closed.
         let lane = Arc::clone(lanes).acquire_owned().await.ok()?;
-        Some((lane, Arc::clone(&self.permits).acquire_owned().await.ok()?))
+        Some((lane, Arc::clone(self.permits.permits()).acquire_owned().await.ok()?))
     }
-}
-
-fn clamped(limit: usize) -> usize {
-    limit.clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// One more in a count, for as long as it lives.

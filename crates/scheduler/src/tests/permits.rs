@@ -61,7 +61,7 @@ async fn permits_come_back_on_every_path() {
     bench.item("down", "other", 10, &[Act::Down]);
     bench.run(300 * SECOND).await;
     let shared = Arc::clone(&bench.scheduler.shared);
-    let lanes: Vec<_> = bench.scheduler.gates.values().map(|gate| Arc::clone(&gate.lanes)).collect();
+    let lanes: Vec<_> = bench.scheduler.gates.values().map(|gate| Arc::clone(gate.lanes.permits())).collect();
     // Dropped in mid-run, by a wanted set without them.
     bench.scheduler.sync(Vec::new()).await;
     assert_eq!((shared.runs.in_flight(), shared.tries.in_flight()), (0, 0));
