@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    task::{JoinHandle, yield_now},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use xxhash_rust::xxh64::xxh64;
 
@@ -210,6 +213,8 @@ impl<J: Job + PartialEq> Scheduler<J> {
     pub async fn sync(&mut self, wanted: Vec<Item<J>>) -> Changes {
         let wanted: BTreeMap<_, _> =
             wanted.into_iter().map(|item| ((item.query.clone(), item.target.clone()), item)).collect();
+        // A large fleet takes milliseconds; between the steps others have their turn.
+        yield_now().await;
         let mut changes = Changes::default();
         let over: Vec<_> = self
             .running
@@ -219,10 +224,14 @@ impl<J: Job + PartialEq> Scheduler<J> {
             .collect();
         changes.stopped = over.len();
         changes.changed = over.iter().filter(|id| wanted.contains_key(*id)).count();
+        yield_now().await;
         let ways = self.ways(&wanted);
         self.stop(over).await;
         self.open_gates(&wanted, &ways);
-        for (id, item) in wanted {
+        for (n, (id, item)) in wanted.into_iter().enumerate() {
+            if n % 1000 == 0 {
+                yield_now().await;
+            }
             if self.running.contains_key(&id) {
                 changes.kept += 1;
                 continue;
