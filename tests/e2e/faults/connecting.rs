@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use fleetsim::{Connect, Delivery, Event, Plugin, Preset, Script, Then};
+use fleetsim::{Connect, Delivery, Event, Plugin, Then};
 use futures_util::future::join_all;
 
 use super::{N, SICK, Scene, Setting, healthy};
@@ -144,8 +144,7 @@ fn lines(file: &std::path::Path) -> u64 {
 #[tokio::test]
 async fn t08_a_full_server_is_not_asked_twice_in_a_run_and_keeps_what_it_has_given() {
     // It gives us one connection, and refuses the second: with a greeting that is an error, or at the login.
-    let full = Script::new(Preset::MySql84).on("from asked", fleetsim::Answer::integer("n", N));
-    for script in [full.clone().max_connections(1), full.login_error(1203)] {
+    for script in [healthy().max_connections(1), healthy().login_error(1203)] {
         let limited = script.clone();
         let mut scene = Scene::start(healthy()).await;
         scene.succeeds().await;
