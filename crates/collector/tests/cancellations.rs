@@ -82,7 +82,7 @@ impl State {
         let at = match self {
             Self::BeforeTheAnswer => At::Byte(0),
             Self::InAColumn => At::In { packet: random.u64(1..=COLUMNS), byte: random.u64(1..20) },
-            Self::BetweenPackets => At::Packet(random.u64(1..first_row + ROWS + 1)),
+            Self::BetweenPackets => At::Packet(random.u64(1..=(first_row + ROWS))),
             Self::InARow => {
                 At::In { packet: random.u64(first_row..first_row + ROWS), byte: random.u64(1..10) }
             }
@@ -131,7 +131,7 @@ fn token(place: usize, query: usize) -> String {
 impl Place {
     async fn new(place: usize) -> Self {
         let preset = [Preset::MariaDb1011, Preset::MySql84][place % 2];
-        let eof = place / 2 % 2 == 0;
+        let eof = (place / 2).is_multiple_of(2);
         let asked: Arc<[Asked; QUERIES]> = Arc::default();
         let calm = Arc::<AtomicBool>::default();
         let (seen, quiet) = (Arc::clone(&asked), Arc::clone(&calm));
