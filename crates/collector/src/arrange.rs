@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    BootTime, FamilyText, Item, ItemId, ItemSpec, Query, Target,
+    BootTime, Cut, FamilyText, Item, ItemId, ItemSpec, Query, Target,
     connects::Connects,
     driver::Driver,
     lanes::{Lanes, Pool},
@@ -136,6 +136,21 @@ impl Collector {
     pub fn own_families(&self) -> Vec<FamilyText> {
         let fleet = self.fleet.load();
         let mut families = rollup::families(&fleet.target_stats, &fleet.group_stats);
+        families.extend(self.snapshot.query_families());
+        families
+    }
+
+    /// Those of a cut: only the families that are about what it names.
+    pub fn families_of(&self, cut: &Cut) -> Vec<FamilyText> {
+        let fleet = self.fleet.load();
+        let mut families = rollup::families_of(cut, &fleet.target_stats, &fleet.group_stats);
+        families.extend(self.snapshot.query_families_of(cut));
+        families
+    }
+
+    /// Those that are not about single targets.
+    pub fn families_of_all(&self) -> Vec<FamilyText> {
+        let mut families = rollup::families(&[], &self.fleet.load().group_stats);
         families.extend(self.snapshot.query_families());
         families
     }

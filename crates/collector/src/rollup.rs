@@ -19,6 +19,7 @@ use crate::{
     driver::Server,
     fragment::{escape_label, labels_text},
     record::TargetRecord,
+    snapshot::Cut,
 };
 
 /// Why ticks were missed, as labels.
@@ -260,20 +261,31 @@ pub(crate) fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Lines of a piece. By their number, not their size: so a number that grows a digit moves no other piece, and who
+/// compresses them finds those unchanged that have not changed. Divisible by the lines that a target has in a family.
+const PIECE_LINES: usize = 96;
+
 /// Writes the lines of one family.
 pub(crate) struct Lines {
     name: &'static str,
+    pieces: Vec<Bytes>,
     text: String,
+    /// Lines of the piece that is not closed.
+    in_piece: usize,
     digits: itoa::Buffer,
 }
 
 impl Lines {
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, text: String::new(), digits: itoa::Buffer::new() }
+        Self { name, pieces: Vec::new(), text: String::new(), in_piece: 0, digits: itoa::Buffer::new() }
     }
 
     /// One sample; `labels` and `more` are encoded label pairs or empty.
     fn add(&mut self, labels: &str, more: &str, value: impl itoa::Integer) {
+        if self.in_piece == PIECE_LINES {
+            self.close();
+        }
+        self.in_piece += 1;
         let value = self.digits.format(value);
         self.text.push_str(self.name);
         if !(labels.is_empty() && more.is_empty()) {
@@ -298,11 +310,32 @@ impl Lines {
         self.add(labels, "", value);
     }
 
-    pub(crate) fn family(self, help: &str, kind: Kind) -> FamilyText {
+    pub(crate) fn family(mut self, help: &str, kind: Kind) -> FamilyText {
         let family = Arc::new(Family { name: self.name.to_owned(), help: help.to_owned(), kind });
-        let lines = if self.text.is_empty() { Vec::new() } else { vec![Bytes::from(self.text)] };
-        FamilyText { family, lines }
+        self.close();
+        FamilyText { family, lines: self.pieces }
     }
+
+    fn close(&mut self) {
+        if !self.text.is_empty() {
+            let next = String::with_capacity(self.text.len());
+            self.pieces.push(Bytes::from(std::mem::replace(&mut self.text, next)));
+            self.in_piece = 0;
+        }
+    }
+}
+
+/// The families about the targets and groups of a cut, at this moment: about targets only if it names some or their
+/// groups, as they are about all queries, and about groups only if it names those.
+pub fn families_of(cut: &Cut, targets: &[Arc<TargetStats>], groups: &[Arc<GroupStats>]) -> Vec<FamilyText> {
+    let by_target = !(cut.targets.is_empty() && cut.groups.is_empty());
+    let of_cut = |target: &&Arc<TargetStats>| {
+        by_target && cut.has_target(&target.name, &target.shown_as.load().group.name)
+    };
+    let targets: Vec<_> = targets.iter().filter(of_cut).cloned().collect();
+    let of_cut = |group: &&Arc<GroupStats>| cut.groups.contains(&*group.name);
+    let groups: Vec<_> = groups.iter().filter(of_cut).cloned().collect();
+    families(&targets, &groups)
 }
 
 /// The families about these targets and groups, at this moment.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fleet_collector::{Address, Arranged, Collector, Snapshot, TlsMode, mysql::MySql};
-use fleet_http::{HttpMetrics, Sources, State};
+use fleet_http::{HttpMetrics, Scope, Sources, State};
 use fleet_scheduler::{Changes, Item, Limits, Scheduler, Timeline};
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -346,7 +346,11 @@ fn gone(before: &Config, now: &Config) -> Vec<Arc<str>> {
 
 fn rollups(collector: &Arc<Collector>) -> fleet_http::Rollups {
     let collector = Arc::clone(collector);
-    Box::new(move || collector.own_families())
+    Box::new(move |scope| match scope {
+        Scope::Whole => collector.own_families(),
+        Scope::Cut(cut) => collector.families_of(cut),
+        Scope::Own => collector.families_of_all(),
+    })
 }
 
 fn over_http(reloads: &Arc<Reloads>) -> fleet_http::Reload {

@@ -3,36 +3,64 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
-    vec,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 
-/// A body of chunks. Each is one frame and is let go as soon as the connection took it.
+use crate::builds::Built;
+
+/// A body of chunks. Each is one frame.
 #[derive(Debug, Default)]
 pub struct Page {
-    chunks: vec::IntoIter<Bytes>,
+    chunks: Chunks,
+    next: usize,
     remaining: u64,
+    /// Given back once the body is sent, or given up.
+    _scrape: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+enum Chunks {
+    One(Bytes),
+    /// Those of a page that others may be sent as well.
+    Shared(Arc<Built>),
+}
+
+impl Default for Chunks {
+    fn default() -> Self {
+        Self::One(Bytes::new())
+    }
 }
 
 impl Page {
-    /// The body of these chunks, in this order.
-    pub fn new(chunks: Vec<Bytes>) -> Self {
-        let remaining = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        Self { chunks: chunks.into_iter(), remaining }
+    /// The body of a scrape, which ends the scrape when it is dropped.
+    pub(crate) fn of_scrape(built: Arc<Built>, scrape: OwnedSemaphorePermit) -> Self {
+        let remaining = built.length();
+        Self { chunks: Chunks::Shared(built), next: 0, remaining, _scrape: Some(scrape) }
     }
 
     /// The bytes that were not sent yet.
     pub fn remaining(&self) -> u64 {
         self.remaining
     }
+
+    fn next_chunk(&mut self) -> Option<Bytes> {
+        let chunk = match &self.chunks {
+            Chunks::One(chunk) => (self.next == 0 && !chunk.is_empty()).then(|| chunk.clone()),
+            Chunks::Shared(built) => built.chunks().get(self.next).cloned(),
+        };
+        self.next += 1;
+        chunk
+    }
 }
 
 impl From<String> for Page {
     fn from(text: String) -> Self {
-        Self::new(vec![text.into()])
+        Self { remaining: text.len() as u64, chunks: Chunks::One(text.into()), ..Self::default() }
     }
 }
 
@@ -44,7 +72,7 @@ impl Body for Page {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let chunk = self.chunks.next();
+        let chunk = self.next_chunk();
         self.remaining -= chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
@@ -63,17 +91,37 @@ impl Body for Page {
 mod tests {
     use std::task::Waker;
 
+    use tokio::sync::Semaphore;
+
     use super::*;
 
-    #[test]
-    fn the_size_hint_is_exact_before_and_after_each_frame() {
-        let mut page = Page::new(vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")]);
+    #[track_caller]
+    fn check(mut page: Page, expected: &[(Option<u64>, bool)]) {
         let mut seen = Vec::new();
         loop {
             seen.push((page.size_hint().exact(), page.is_end_stream()));
             let mut context = Context::from_waker(Waker::noop());
             let Poll::Ready(Some(Ok(_))) = Pin::new(&mut page).poll_frame(&mut context) else { break };
         }
-        assert_eq!(seen, [(Some(5), false), (Some(2), false), (Some(0), true)]);
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn the_size_hint_is_exact_before_and_after_each_frame() {
+        check(Page::default(), &[(Some(0), true)]);
+        check("abc".to_owned().into(), &[(Some(3), false), (Some(0), true)]);
+    }
+
+    #[test]
+    fn a_page_is_sent_whole_to_each_of_its_readers_and_each_gives_its_permit_back() {
+        let permits = Arc::new(Semaphore::new(2));
+        let built = Arc::new(Built::of(vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")]));
+        for _ in 0..2 {
+            let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+            let page = Page::of_scrape(Arc::clone(&built), permit);
+            assert_eq!(permits.available_permits(), 1);
+            check(page, &[(Some(5), false), (Some(2), false), (Some(0), true)]);
+            assert_eq!(permits.available_permits(), 2);
+        }
     }
 }

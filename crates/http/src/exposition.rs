@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use fleet_collector::{
-    Family, FamilyText, Kind,
+    Cut, Family, FamilyText, Kind,
     snapshot::{Piece, Reading},
 };
 
@@ -116,13 +116,13 @@ fn escape_help(help: &str, format: Format) -> Cow<'_, str> {
 
 /// What a page is made of.
 #[derive(Debug, Default)]
-pub(crate) struct Parts {
+pub(crate) struct Parts<'a> {
     /// The exporter's families of the process.
     pub(crate) own: Vec<OwnFamily>,
     /// Its families about targets, groups and queries.
     pub(crate) rollups: Vec<FamilyText>,
-    /// The results.
-    pub(crate) results: Option<Reading>,
+    /// The results, and which of them.
+    pub(crate) results: Option<(Reading, &'a Cut)>,
 }
 
 /// The text of these families alone, in the classic format, for people to read.
@@ -135,7 +135,7 @@ pub fn classic_text(families: Vec<FamilyText>) -> String {
 /// Writes a page: the exporter's own families first, then the results, without families that have no sample. Gives
 /// the names of families that were left out because an earlier one has the name: a page on which a family comes
 /// twice is invalid as a whole. So no query can take the name of a family of ours.
-pub(crate) fn write(format: Format, parts: Parts, output: &mut impl Output) -> Vec<String> {
+pub(crate) fn write(format: Format, parts: Parts<'_>, output: &mut impl Output) -> Vec<String> {
     let Parts { own, rollups, results } = parts;
     let mut repeated = Vec::new();
     let mut ours: HashSet<String> = HashSet::new();
@@ -149,8 +149,9 @@ pub(crate) fn write(format: Format, parts: Parts, output: &mut impl Output) -> V
             repeated.push(header.name);
         }
     }
-    let taken =
-        |name: &str| ours.contains(name) || results.as_ref().is_some_and(|results| results.has_family(name));
+    let taken = |name: &str| {
+        ours.contains(name) || results.as_ref().is_some_and(|(results, _)| results.has_family(name))
+    };
     for (header, lines) in families {
         output.text(header.text(format, taken).into());
         for lines in lines {
@@ -173,8 +174,8 @@ pub(crate) fn write(format: Format, parts: Parts, output: &mut impl Output) -> V
             output.piece(&piece);
         }
     };
-    if let Some(results) = &results {
-        results.walk(show);
+    if let Some((results, cut)) = &results {
+        results.walk(cut, show);
     }
     if format.is_open_metrics() {
         output.text(Bytes::from_static(b"# EOF\n"));
@@ -199,7 +200,7 @@ mod tests {
         OwnFamily { header: Header { name: name.into(), help: "Ours.".into(), kind }, text: text.into() }
     }
 
-    fn page(format: Format, parts: Parts) -> String {
+    fn page(format: Format, parts: Parts<'_>) -> String {
         let mut plain = Plain::default();
         let repeated = write(format, parts, &mut plain);
         let mut text = String::from_utf8(plain.finish().concat()).unwrap();

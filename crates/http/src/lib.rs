@@ -8,11 +8,16 @@
 #![cfg_attr(test, allow(clippy::needless_raw_string_hashes))]
 
 pub mod body;
+mod builds;
+mod cut;
 pub mod exposition;
+mod gzip;
 pub mod negotiate;
 mod plain;
 pub mod registry;
 pub mod routes;
+mod scrape;
+mod sd;
 pub mod server;
 pub mod state;
 pub mod status;
@@ -21,4 +26,4 @@ mod write_progress;
 pub use body::Page;
 pub use routes::respond;
 pub use server::{bind, serve};
-pub use state::{HttpMetrics, Reload, Reloading, Rollups, Sources, State};
+pub use state::{HttpMetrics, Reload, Reloading, Rollups, Scope, Sources, State};

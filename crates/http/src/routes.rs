@@ -2,26 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fleet_collector::Cut;
 use hyper::{
     Method, Request, Response, StatusCode,
-    header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY},
+    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER},
+    http::uri::Authority,
 };
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, timeout},
-};
+use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
-    Page, State, negotiate,
+    Page, State,
+    builds::Content,
+    cut::{self, Parameter, Problem},
+    scrape::answer_scrape,
+    sd,
     status::{self, Format},
 };
 
-const PLAIN: &str = "text/plain; charset=utf-8";
+pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// How long a scrape waits while other pages are built, well within Prometheus' usual timeout of 10 s. Each
-/// connection waits with one scrape at most, so the cap on connections bounds the queue.
+/// How long a request waits while others are answered, well within Prometheus' usual timeout of 10 s.
 const BUILD_WAIT: Duration = Duration::from_secs(5);
 
 /// Methods that only read.
@@ -31,8 +33,17 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 const ROUTES: &[Route] = &[
     Route { path: "/", methods: READ, link: None, endpoint: Endpoint::Index },
     Route { path: "/metrics", methods: READ, link: Some("Metrics"), endpoint: Endpoint::Metrics },
+    Route { path: "/metrics/{group}", methods: READ, link: None, endpoint: Endpoint::MetricsOfGroup },
+    Route { path: "/probe", methods: READ, link: None, endpoint: Endpoint::Probe },
+    Route { path: "/sd", methods: READ, link: Some("Targets for Prometheus"), endpoint: Endpoint::Discovery },
     Route { path: "/status", methods: READ, link: Some("Status"), endpoint: Endpoint::Status(Format::Html) },
     Route { path: "/status.json", methods: READ, link: None, endpoint: Endpoint::Status(Format::Json) },
+    Route {
+        path: "/-/metrics",
+        methods: READ,
+        link: Some("Metrics of the exporter"),
+        endpoint: Endpoint::OwnMetrics,
+    },
     Route { path: "/-/healthy", methods: READ, link: Some("Health"), endpoint: Endpoint::Healthy },
     Route { path: "/-/ready", methods: READ, link: Some("Readiness"), endpoint: Endpoint::Ready },
     Route { path: "/-/reload", methods: &[Method::POST], link: None, endpoint: Endpoint::Reload },
@@ -48,40 +59,109 @@ struct Route {
     endpoint: Endpoint,
 }
 
+impl Route {
+    /// Whether it is for this path, and then what stands there in place of the part in braces, if there is one.
+    fn matches<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match self.path.split_once('{') {
+            None => (self.path == path).then_some(""),
+            Some((before, _)) => {
+                path.strip_prefix(before).filter(|name| !name.is_empty() && !name.contains('/'))
+            }
+        }
+    }
+}
+
 /// What answers.
 #[derive(Clone, Copy)]
 enum Endpoint {
     Index,
     Metrics,
     Status(Format),
+    MetricsOfGroup,
+    Probe,
+    Discovery,
+    OwnMetrics,
     Healthy,
     Ready,
     Reload,
     Items,
 }
 
-/// The answer to a request; its body, if it has one, is not read.
-///
-/// Only the status pages have a use for a query string. HEAD is answered like GET, `Content-Length` included, without the body.
+/// The answer to a request; its body, if it has one, is not read. HEAD is answered like GET, `Content-Length` included,
+/// without the body.
 pub async fn respond(state: &Arc<State>, request: &Request<()>) -> Response<Page> {
-    let response = match ROUTES.iter().find(|route| route.path == request.uri().path()) {
+    let path = request.uri().path();
+    let response = match ROUTES.iter().find_map(|route| Some((route, route.matches(path)?))) {
         None => not_found(),
-        Some(route) if !route.methods.contains(request.method()) => refuse_method(route.methods),
-        Some(route) => endpoint(route.endpoint, state, request).await,
+        Some((route, _)) if !route.methods.contains(request.method()) => refuse_method(route.methods),
+        Some((route, name)) => endpoint(route.endpoint, name, state, request).await.unwrap_or_else(refuse),
     };
     finish(request, response)
 }
 
-async fn endpoint(endpoint: Endpoint, state: &Arc<State>, request: &Request<()>) -> Response<Page> {
-    match endpoint {
-        Endpoint::Index => answer(StatusCode::OK, HTML, index(&state.version)),
-        Endpoint::Metrics => metrics(state, request).await,
-        Endpoint::Status(format) => status::answer(&state.status, request.uri().query(), format).await,
-        Endpoint::Healthy => answer(StatusCode::OK, PLAIN, "healthy\n".to_owned()),
-        Endpoint::Ready => ready(state),
-        Endpoint::Reload => reload(state).await,
-        Endpoint::Items => items(state).await,
+async fn endpoint(
+    endpoint: Endpoint,
+    name: &str,
+    state: &Arc<State>,
+    request: &Request<()>,
+) -> Result<Response<Page>, Problem> {
+    let narrow = |cut, allowed| narrow(state, request, cut, allowed);
+    let content = match endpoint {
+        Endpoint::Index => return Ok(answer(StatusCode::OK, HTML, index(&state.version))),
+        Endpoint::Healthy => return Ok(answer(StatusCode::OK, PLAIN, "healthy\n".to_owned())),
+        Endpoint::Ready => return Ok(ready(state)),
+        Endpoint::Status(format) => {
+            return Ok(status::answer(&state.status, request.uri().query(), format).await);
+        }
+        Endpoint::Reload => return Ok(reload(state).await),
+        Endpoint::Items => return Ok(items(state).await),
+        Endpoint::Discovery => return discovery(state, request),
+        Endpoint::Metrics => narrow(Cut::default(), Parameter::ALL)?,
+        Endpoint::MetricsOfGroup => {
+            let of_group = Cut { groups: [name.to_owned()].into(), ..Cut::default() };
+            narrow(of_group, &[Parameter::Target, Parameter::Query])?
+        }
+        Endpoint::Probe => narrow(Cut::default(), &[Parameter::Target]).and_then(of_a_target)?,
+        Endpoint::OwnMetrics => {
+            narrow(Cut::default(), &[])?;
+            return Ok(answer_scrape(state, request, Content::Own).await);
+        }
+    };
+    let content = if content.is_whole() { Content::Whole } else { Content::Cut(content) };
+    Ok(answer_scrape(state, request, content).await)
+}
+
+/// The cut that a request asks for; all of it is there.
+fn narrow(state: &State, request: &Request<()>, cut: Cut, allowed: &[Parameter]) -> Result<Cut, Problem> {
+    let cut = cut::narrow(cut, request.uri().query().unwrap_or_default(), allowed)?;
+    if !cut.is_whole() {
+        cut::check(&cut, state.reading().names())?;
     }
+    Ok(cut)
+}
+
+fn of_a_target(cut: Cut) -> Result<Cut, Problem> {
+    if cut.targets.is_empty() {
+        let message = "say which target: /probe?target=NAME".to_owned();
+        return Err(Problem { status: StatusCode::BAD_REQUEST, message });
+    }
+    Ok(cut)
+}
+
+fn discovery(state: &State, request: &Request<()>) -> Result<Response<Page>, Problem> {
+    let cut = narrow(state, request, Cut::default(), &[Parameter::Target, Parameter::Group])?;
+    // In HTTP/1.1 each request says whom it means; in a request in absolute form its address does.
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let Some(host) = request.uri().authority().map(Authority::as_str).or(host) else {
+        let message = "the request has no Host header, so the targets have no address".to_owned();
+        return Err(Problem { status: StatusCode::BAD_REQUEST, message });
+    };
+    let json = sd::json(state.reading().names(), &cut, host, state.scheme());
+    Ok(answer(StatusCode::OK, JSON, json))
+}
+
+fn refuse(Problem { status, message }: Problem) -> Response<Page> {
+    answer(status, PLAIN, message + "\n")
 }
 
 fn not_found() -> Response<Page> {
@@ -97,45 +177,6 @@ fn refuse_method(methods: &[Method]) -> Response<Page> {
     let allowed = HeaderValue::try_from(names.join(", ")).expect("names of methods are plain ASCII");
     refusal.headers_mut().insert(ALLOW, allowed);
     refusal
-}
-
-/// Builds the page on a thread of its own: some milliseconds of copying for a large fleet would keep an async
-/// thread from its timers and from other connections. Always, so that there is one way to test; handing over
-/// costs some ten microseconds. And a panic in there costs one answer, not the connection.
-///
-/// HEAD is not a scrape and is not observed.
-async fn metrics(state: &Arc<State>, request: &Request<()>) -> Response<Page> {
-    let format = negotiate::format(values(request, &ACCEPT));
-    let start = Instant::now();
-    let Ok(Ok(permit)) = timeout(BUILD_WAIT, state.builds.clone().acquire_owned()).await else {
-        let body = "too many scrapes at once; try again in 5 s\n";
-        return with(answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body.to_owned()), RETRY_AFTER, "5");
-    };
-    let builder = state.clone();
-    let built = spawn_blocking(move || {
-        let page = builder.build(format);
-        // Given back here, not by the caller, who is gone if the scraper hangs up; the work goes on all the same.
-        drop(permit);
-        page
-    })
-    .await;
-    let page = match built {
-        Ok(chunks) => Page::new(chunks),
-        Err(error) => {
-            tracing::error!(%error, "building the page failed");
-            return answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "building the page failed\n".to_owned());
-        }
-    };
-    if request.method() == Method::GET {
-        state.metrics.scrape_duration.observe(start.elapsed().as_secs_f64());
-        state.metrics.scrape_bytes.inc_by(page.remaining());
-    }
-    with(answer(StatusCode::OK, format.content_type(), page), VARY, "Accept, Accept-Encoding")
-}
-
-/// The values of a header that are text, in their order.
-fn values<'a>(request: &'a Request<()>, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    request.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok())
 }
 
 fn ready(state: &State) -> Response<Page> {
@@ -163,7 +204,7 @@ async fn reload(state: &State) -> Response<Page> {
 
 /// Built like a page of metrics: on a thread of its own, few at once.
 async fn items(state: &Arc<State>) -> Response<Page> {
-    let Ok(Ok(permit)) = timeout(BUILD_WAIT, state.builds.clone().acquire_owned()).await else {
+    let Ok(Ok(permit)) = timeout(BUILD_WAIT, state.items_turn.clone().acquire_owned()).await else {
         let body = "too many requests at once; try again in 5 s\n";
         return with(answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body.to_owned()), RETRY_AFTER, "5");
     };
@@ -204,13 +245,17 @@ fn index(version: &str) -> String {
     )
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Page>) -> Response<Page> {
+pub(crate) fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Page>,
+) -> Response<Page> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     with(response, CONTENT_TYPE, content_type)
 }
 
-fn with(mut response: Response<Page>, name: HeaderName, value: &'static str) -> Response<Page> {
+pub(crate) fn with(mut response: Response<Page>, name: HeaderName, value: &'static str) -> Response<Page> {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }
@@ -230,15 +275,18 @@ mod tests {
     use std::{
         pin::Pin,
         task::{Context, Poll, Waker},
+        time::Duration,
     };
 
     use expect_test::expect;
     use fleet_collector::{Family, FamilyText, Kind, Snapshot};
     use http_body::Body as _;
+    use hyper::header::{ACCEPT, VARY};
     use prometheus_client::registry::Registry;
+    use tokio::time::Instant;
 
     use super::*;
-    use crate::{HttpMetrics, Sources};
+    use crate::{HttpMetrics, Scope, Sources, negotiate::Encoding};
 
     fn state() -> Arc<State> {
         state_with(Box::new(|| None))
@@ -248,7 +296,8 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = HttpMetrics::register(&mut registry);
         let family = Arc::new(Family { name: "up".into(), help: "Answers.".into(), kind: Kind::Gauge });
-        let rollups = move || vec![FamilyText { family: family.clone(), lines: vec!["up 1\n".into()] }];
+        let rollups =
+            move |_: Scope<'_>| vec![FamilyText { family: family.clone(), lines: vec!["up 1\n".into()] }];
         let sources = Sources {
             snapshot: Arc::new(Snapshot::default()),
             rollups: Box::new(rollups),
@@ -295,10 +344,35 @@ mod tests {
     #[tokio::test]
     async fn each_request_has_its_answer() {
         const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-        const NOT_FOUND: &str = "not found; there are /, /metrics, /status, /status.json, /-/healthy, /-/ready, /-/reload and /-/config/items\n";
+        const NOT_FOUND: &str = "not found; there are /, /metrics, /metrics/{group}, /probe, /sd, /status, /status.json, /-/metrics, /-/healthy, /-/ready, /-/reload and /-/config/items\n";
         check("GET", "/", 200, HTML, "<!DOCTYPE html>").await;
         check("GET", "/metrics", 200, METRICS, "# HELP query_exporter_scrape_duration_seconds ").await;
-        check("GET", "/metrics?name[]=up", 200, METRICS, "# HELP ").await;
+        check("GET", "/metrics?", 200, METRICS, "# HELP ").await;
+        check(
+            "GET",
+            "/metrics?name[]=up",
+            400,
+            PLAIN,
+            "there is no parameter `name[]` here; there are: target, group, query\n",
+        )
+        .await;
+        check("GET", "/metrics?target=db1", 404, PLAIN, "there is no target `db1`\n").await;
+        check("GET", "/metrics/prod", 404, PLAIN, "there is no group `prod`\n").await;
+        check("GET", "/metrics/prod/", 404, PLAIN, NOT_FOUND).await;
+        check("GET", "//metrics", 404, PLAIN, NOT_FOUND).await;
+        check("GET", "/probe?target=db1", 404, PLAIN, "there is no target `db1`\n").await;
+        check("GET", "/probe", 400, PLAIN, "say which target: /probe?target=NAME\n").await;
+        check(
+            "GET",
+            "/probe?target=a&module=b",
+            400,
+            PLAIN,
+            "there is no parameter `module` here; there are: target\n",
+        )
+        .await;
+        check("GET", "/-/metrics", 200, METRICS, "# HELP query_exporter_scrape_duration_seconds ").await;
+        check("GET", "http://exporter:9104/sd", 200, JSON, "[\n]\n").await;
+        check("GET", "/sd", 400, PLAIN, "the request has no Host header").await;
         check("GET", "http://exporter:9104/metrics", 200, METRICS, "# HELP ").await;
         check("GET", "/status", 200, HTML, "<!DOCTYPE html>").await;
         check("GET", "/status?target=x", 404, HTML, "<!DOCTYPE html>").await;
@@ -358,7 +432,9 @@ mod tests {
             <p>Version 1.2.3 &lt;&amp;&gt;</p>
             <ul>
             <li><a href="metrics">Metrics</a></li>
+            <li><a href="sd">Targets for Prometheus</a></li>
             <li><a href="status">Status</a></li>
+            <li><a href="-/metrics">Metrics of the exporter</a></li>
             <li><a href="-/healthy">Health</a></li>
             <li><a href="-/ready">Readiness</a></li>
             </ul>
@@ -391,9 +467,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_scrape_that_finds_no_free_builder_is_refused_and_health_answers_at_once() {
+    async fn a_scrape_whose_page_is_not_built_in_time_is_refused_and_health_answers_at_once() {
         let state = state();
-        let all = state.builds.clone().acquire_many_owned(8).await.unwrap();
+        let turn = state.builds.turn(Encoding::Identity).clone().acquire_owned().await.unwrap();
 
         let start = Instant::now();
         assert_eq!(ask(&state, "GET", "/-/healthy").await.status(), StatusCode::OK);
@@ -403,10 +479,30 @@ mod tests {
         let refused = ask(&state, "GET", "/metrics").await;
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(refused.headers()["retry-after"], "5");
-        assert_eq!(start.elapsed().as_secs(), BUILD_WAIT.as_secs());
+        assert_eq!(start.elapsed().as_secs(), 5);
 
-        drop(all);
-        assert_eq!(ask(&state, "GET", "/metrics").await.status(), StatusCode::OK);
+        drop(turn);
+        let page = body(ask(&state, "GET", "/metrics").await.body_mut());
+        assert!(page.contains("query_exporter_http_refused_total{reason=\"busy\"} 1\n"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn as_many_scrapes_as_are_allowed_at_once_are_answered_and_no_more() {
+        let state = state();
+        let mut answers = Vec::new();
+        for _ in 0..64 {
+            let answer = ask(&state, "GET", "/metrics").await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            answers.push(answer);
+        }
+        let refused = ask(&state, "GET", "/metrics").await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.headers()["retry-after"], "5");
+        assert_eq!(ask(&state, "GET", "/-/healthy").await.status(), StatusCode::OK);
+
+        answers.pop();
+        let page = body(ask(&state, "GET", "/metrics").await.body_mut());
+        assert!(page.contains("query_exporter_http_refused_total{reason=\"scrapes\"} 1\n"), "{page}");
     }
 
     #[tokio::test]
@@ -415,7 +511,7 @@ mod tests {
         let metrics = HttpMetrics::register(&mut registry);
         let sources = Sources {
             snapshot: Arc::new(Snapshot::default()),
-            rollups: Box::new(|| panic!("planted")),
+            rollups: Box::new(|_| panic!("planted")),
             registry: Arc::new(registry),
             status: Arc::new(|| crate::status::tests::fleet(0)),
             reload: Box::new(|| None),

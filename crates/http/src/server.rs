@@ -1,6 +1,6 @@
 //! The server: accepts connections within a cap, speaks HTTP/1 on each, and ends them in order.
 
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error as _, io, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{
     Request, Response,
@@ -17,11 +17,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Page, State, respond, write_progress::WriteProgress};
+use crate::{
+    Page, State, respond,
+    state::Refused,
+    write_progress::{Deadline, WriteProgress},
+};
 
 /// How long a request's head may take, and how long a connection may be silent between requests.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,12 +47,18 @@ struct Limits {
     connections: usize,
     /// How long a reader may take nothing while there is something to send.
     write_stall: Duration,
+    /// How long an answer may take in all, once it is ready.
+    response: Duration,
     /// How long responses in flight may take after the shutdown was asked for.
     finish: Duration,
 }
 
-const LIMITS: Limits =
-    Limits { connections: 256, write_stall: Duration::from_secs(30), finish: Duration::from_secs(2) };
+const LIMITS: Limits = Limits {
+    connections: 256,
+    write_stall: Duration::from_secs(30),
+    response: Duration::from_mins(2),
+    finish: Duration::from_secs(2),
+};
 
 /// Opens the listening socket, at `HOST:PORT`.
 ///
@@ -76,10 +86,11 @@ async fn serve_within(limits: Limits, listener: TcpListener, state: Arc<State>, 
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => log_panic(ended),
             (stream, permit) = acceptor.accept() => {
-                let connection = connection(stream, state.clone(), limits.write_stall, graceful.watcher());
+                let connection = connection(stream, state.clone(), limits, graceful.watcher());
+                let state = state.clone();
                 connections.spawn(async move {
                     if let Err(error) = connection.await {
-                        tracing::debug!(?error, "connection ended");
+                        ended(&state, &error);
                     }
                     drop(permit);
                 });
@@ -89,6 +100,14 @@ async fn serve_within(limits: Limits, listener: TcpListener, state: Arc<State>, 
     drop(acceptor);
     if timeout(limits.finish, graceful.shutdown()).await.is_err() {
         tracing::warn!("responses still in flight at the end of the shutdown were dropped");
+    }
+}
+
+fn ended(state: &State, error: &hyper::Error) {
+    tracing::debug!(?error, "connection ended");
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
+        state.metrics.refuse(Refused::SlowReader);
     }
 }
 
@@ -102,16 +121,21 @@ fn log_panic(ended: Result<(), JoinError>) {
 async fn connection(
     stream: TcpStream,
     state: Arc<State>,
-    write_stall: Duration,
+    limits: Limits,
     watcher: Watcher,
 ) -> hyper::Result<()> {
     // An answer is one write or many full ones: waiting to fill a packet gains nothing. Refused only by a
     // connection that is gone already.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(WriteProgress::new(stream, write_stall));
+    let deadline = Deadline::default();
+    let io = TokioIo::new(WriteProgress::new(stream, limits.write_stall, deadline.clone()));
     let service = service_fn(move |request| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(handle(&state, request).await) }
+        let (state, deadline) = (state.clone(), deadline.clone());
+        async move {
+            let response = handle(&state, request).await;
+            deadline.set(Instant::now() + limits.response);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         // Without a timer hyper leaves its timeouts out, silently.

@@ -1,6 +1,7 @@
 //! What the routes read: the sources of the page, its metrics, and how many pages are built at once.
 
 use std::{
+    collections::HashMap,
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -9,26 +10,30 @@ use std::{
 
 use bytes::Bytes;
 use fleet_collector::{
-    BootTime,
-    snapshot::{FamilyText, Snapshot},
+    BootTime, Cut,
+    deflate::Deflater,
+    snapshot::{FamilyText, Reading, Snapshot},
 };
 use prometheus_client::{
-    metrics::{counter::Counter, histogram::Histogram},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    exposition::{self, Parts},
-    negotiate::Format,
+    builds::{Builds, Content, Wanted},
+    exposition::{self, Output, OwnFamily, Parts},
+    gzip::{Groups, Gzip},
+    negotiate::{Encoding, Format},
     plain::Plain,
     registry,
     status::{self, Status},
 };
 
-/// Pages built at once. Each takes a processor for some milliseconds and, until it is sent, a copy of the small
-/// results in memory; more at once would finish no earlier.
-const BUILDS: usize = 8;
+/// Scrapes at once, from the request until the last byte is sent. Each may hold a page of another moment, and who has
+/// more scrapers than this has something else in mind.
+const SCRAPES: usize = 64;
 
 /// After this long the process counts as ready whatever its targets do: a scrape then shows what there is.
 const READY_AFTER: Duration = Duration::from_secs(30);
@@ -37,8 +42,19 @@ const READY_AFTER: Duration = Duration::from_secs(30);
 const DURATION_BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// Yields the roll-ups of the targets, as they are now. Called once for each page.
-pub type Rollups = Box<dyn Fn() -> Vec<FamilyText> + Send + Sync>;
+/// Yields the exporter's families about targets, groups and queries, as they are now. Called once for each page.
+pub type Rollups = Box<dyn Fn(Scope<'_>) -> Vec<FamilyText> + Send + Sync>;
+
+/// Which of these families.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
+    /// All.
+    Whole,
+    /// Those about what the cut names.
+    Cut(&'a Cut),
+    /// Those that are not about single targets.
+    Own,
+}
 
 /// Asks for a reload of the configuration; none where requests may not. Asking is done with the call, waiting for the
 /// answer is not: the text of what was done, or of why nothing was.
@@ -74,6 +90,39 @@ impl fmt::Debug for Sources {
 pub struct HttpMetrics {
     pub(crate) scrape_duration: Histogram,
     pub(crate) scrape_bytes: Counter,
+    pub(crate) refused: Family<RefusedLabels, Counter>,
+    compressed_bytes: Gauge,
+}
+
+/// Why a request or a connection was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Refused {
+    /// As many scrapes as may be at once were under way.
+    Scrapes,
+    /// The page was not ready in time.
+    Busy,
+    /// Pages that are still being sent hold too much memory.
+    Memory,
+    /// The reader took nothing for too long, or was too slow.
+    SlowReader,
+}
+
+impl Refused {
+    const ALL: [Self; 4] = [Self::Scrapes, Self::Busy, Self::Memory, Self::SlowReader];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Scrapes => "scrapes",
+            Self::Busy => "busy",
+            Self::Memory => "memory",
+            Self::SlowReader => "slow_reader",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RefusedLabels {
+    reason: &'static str,
 }
 
 impl HttpMetrics {
@@ -91,7 +140,26 @@ impl HttpMetrics {
             "Bytes of all pages that were built for a scrape",
             scrape_bytes.clone(),
         );
-        Self { scrape_duration, scrape_bytes }
+        let refused = Family::<RefusedLabels, Counter>::default();
+        for reason in Refused::ALL {
+            drop(refused.get_or_create(&RefusedLabels { reason: reason.as_str() }));
+        }
+        registry.register(
+            "query_exporter_http_refused",
+            "Requests and connections that got no answer, or none that they wanted, by reason",
+            refused.clone(),
+        );
+        let compressed_bytes = Gauge::default();
+        registry.register(
+            "query_exporter_compressed_bytes",
+            "Bytes of compressed text that are kept for the next page",
+            compressed_bytes.clone(),
+        );
+        Self { scrape_duration, scrape_bytes, refused, compressed_bytes }
+    }
+
+    pub(crate) fn refuse(&self, reason: Refused) {
+        self.refused.get_or_create(&RefusedLabels { reason: reason.as_str() }).inc();
     }
 }
 
@@ -103,10 +171,22 @@ pub struct State {
     pub(crate) status: Arc<Status>,
     pub(crate) version: String,
     started: Instant,
-    /// One permit for each page being built.
-    pub(crate) builds: Arc<Semaphore>,
+    /// The pages being built.
+    pub(crate) builds: Builds,
+    /// Whose turn it is to have the items told: one at a time.
+    pub(crate) items_turn: Arc<Semaphore>,
+    /// One permit for each scrape.
+    pub(crate) scrapes: Arc<Semaphore>,
+    compressed: Mutex<Compressed>,
     /// The families that the last page had to leave out, so that a change is logged and a repetition is not.
     repeated: Mutex<Vec<String>>,
+}
+
+/// What makes compressed pages.
+#[derive(Debug, Default)]
+struct Compressed {
+    deflater: Deflater,
+    groups: HashMap<Format, Groups>,
 }
 
 impl State {
@@ -118,22 +198,72 @@ impl State {
             metrics,
             version: version.into(),
             started,
-            builds: Arc::new(Semaphore::new(BUILDS)),
+            builds: Builds::default(),
+            items_turn: Arc::new(Semaphore::new(1)),
+            scrapes: Arc::new(Semaphore::new(SCRAPES)),
+            compressed: Mutex::default(),
             repeated: Mutex::default(),
         }
     }
 
+    /// How clients reach the routes.
+    #[expect(clippy::unused_self, reason = "TLS changes it")]
+    pub(crate) fn scheme(&self) -> &'static str {
+        "http"
+    }
+
+    /// The results as they are now.
+    pub(crate) fn reading(&self) -> Reading {
+        self.sources.snapshot.reading(BootTime::now())
+    }
+
     /// The page as it is now. Works for some milliseconds when the fleet is large, so not on an async thread.
-    pub(crate) fn build(&self, format: Format) -> Vec<Bytes> {
-        let own = registry::families(&self.sources.registry).unwrap_or_else(|error| {
+    pub(crate) fn build(&self, wanted: &Wanted) -> Vec<Bytes> {
+        match wanted.encoding {
+            Encoding::Identity => {
+                let mut page = Plain::default();
+                self.write(wanted, &mut page);
+                page.finish()
+            }
+            Encoding::Gzip => self.build_compressed(wanted),
+        }
+    }
+
+    fn build_compressed(&self, wanted: &Wanted) -> Vec<Bytes> {
+        // Taken by one page at a time anyway (`Builds`).
+        let mut compressed = self.compressed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Compressed { deflater, groups } = &mut *compressed;
+        // A cut has other groups, and there are as many cuts as clients can think of.
+        let last = (wanted.content == Content::Whole).then(|| groups.entry(wanted.format).or_default());
+        let mut page = Gzip::new(deflater, last);
+        self.write(wanted, &mut page);
+        let chunks = page.finish();
+        let groups: usize = groups.values().map(Groups::bytes).sum();
+        let held =
+            i64::try_from(groups).unwrap_or(i64::MAX).saturating_add(self.sources.snapshot.packed_bytes());
+        self.metrics.compressed_bytes.set(held);
+        chunks
+    }
+
+    fn write(&self, Wanted { format, content, .. }: &Wanted, output: &mut impl Output) {
+        let whole = Cut::default();
+        let (own, scope, results) = match content {
+            Content::Whole => (self.own(), Scope::Whole, Some((self.reading(), &whole))),
+            Content::Cut(cut) => (Vec::new(), Scope::Cut(cut), Some((self.reading(), cut))),
+            Content::Own => (self.own(), Scope::Own, None),
+        };
+        let rollups = (self.sources.rollups)(scope);
+        let repeated = exposition::write(*format, Parts { own, rollups, results }, output);
+        if *content == Content::Whole {
+            self.log_repeated(&repeated);
+        }
+    }
+
+    fn own(&self) -> Vec<OwnFamily> {
+        registry::families(&self.sources.registry).unwrap_or_else(|error| {
             tracing::error!(%error, "a collector of the exporter's own metrics failed, the page goes out without them");
             Vec::new()
-        });
-        let rollups = (self.sources.rollups)();
-        let results = Some(self.sources.snapshot.reading(BootTime::now()));
-        let mut page = Plain::default();
-        self.log_repeated(&exposition::write(format, Parts { own, rollups, results }, &mut page));
-        page.finish()
+        })
     }
 
     fn log_repeated(&self, names: &[String]) {

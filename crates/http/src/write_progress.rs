@@ -1,4 +1,5 @@
-//! A limit on readers that stop: IO whose pending write fails once the other side took nothing for too long.
+//! A limit on readers that stop or crawl: IO whose pending write fails once the other side took nothing for too long, or
+//! the answer as a whole takes too long.
 //!
 //! hyper has no write timeout. Without one, a scraper that is frozen with its connection open keeps its page in
 //! memory, and its place under the connection cap, for as long as it likes.
@@ -6,6 +7,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,20 +17,36 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+/// When the answer that is being sent on a connection has to be gone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Deadline(Arc<Mutex<Option<Instant>>>);
+
+impl Deadline {
+    /// The next answer has until then.
+    pub(crate) fn set(&self, deadline: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+    }
+
+    fn get(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// IO that fails with [`io::ErrorKind::TimedOut`] when a write waits and no byte goes out for `limit`.
 ///
-/// Each byte taken starts the time again: slow is allowed, stopped is not.
+/// Each byte taken starts the time again, but for that of the whole answer, its [`Deadline`].
 pub(crate) struct WriteProgress<S> {
     io: S,
     limit: Duration,
+    deadline: Deadline,
     /// Ends at the limit of the present wait. Made once and set anew, so that a wait costs no allocation.
     timer: Pin<Box<Sleep>>,
     waiting: bool,
 }
 
 impl<S> WriteProgress<S> {
-    pub(crate) fn new(io: S, limit: Duration) -> Self {
-        Self { io, limit, timer: Box::pin(sleep(limit)), waiting: false }
+    pub(crate) fn new(io: S, limit: Duration, deadline: Deadline) -> Self {
+        Self { io, limit, deadline, timer: Box::pin(sleep(limit)), waiting: false }
     }
 
     /// What the IO said, or an error when it said "not yet" for too long.
@@ -39,7 +57,8 @@ impl<S> WriteProgress<S> {
         }
         if !self.waiting {
             self.waiting = true;
-            self.timer.as_mut().reset(Instant::now() + self.limit);
+            let stalled = Instant::now() + self.limit;
+            self.timer.as_mut().reset(self.deadline.get().map_or(stalled, |deadline| deadline.min(stalled)));
         }
         ready!(self.timer.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader took nothing for too long")))
@@ -105,7 +124,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_fails_when_nothing_is_read_for_the_limit() {
         let (writer, _reader) = duplex(4);
-        let mut writer = WriteProgress::new(writer, LIMIT);
+        let mut writer = WriteProgress::new(writer, LIMIT, Deadline::default());
         let start = Instant::now();
         let error = writer.write_all(b"more than four").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -115,7 +134,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_byte_taken_starts_the_time_again() {
         let (writer, mut reader) = duplex(1);
-        let mut writer = WriteProgress::new(writer, LIMIT);
+        let mut writer = WriteProgress::new(writer, LIMIT, Deadline::default());
         let write = async {
             writer.write_all(b"slow").await.unwrap();
             writer.shutdown().await.unwrap();
@@ -133,5 +152,24 @@ mod tests {
         };
         let ((), all) = timeout(Duration::from_mins(10), async { tokio::join!(write, read) }).await.unwrap();
         assert_eq!(all, b"slow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_a_byte_now_and_then_has_until_the_deadline() {
+        let (writer, mut reader) = duplex(1);
+        let deadline = Deadline::default();
+        let mut writer = WriteProgress::new(writer, LIMIT, deadline.clone());
+        deadline.set(Instant::now() + Duration::from_secs(120));
+        let start = Instant::now();
+        let write = async { writer.write_all(&[b'x'; 100]).await.unwrap_err() };
+        let read = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+                reader.read_u8().await.unwrap();
+            }
+        };
+        let error = tokio::select! { error = write => error, () = read => unreachable!("it reads on") };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), 120);
     }
 }

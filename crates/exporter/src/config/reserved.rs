@@ -15,6 +15,8 @@ const OWN: &[&str] = &[
     "connects_limit",
     "schedule_oldest_overdue_seconds",
     "scrape_bytes_total",
+    "http_refused_total",
+    "compressed_bytes",
     "snapshot_series",
     "snapshot_bytes",
     "run_panics_total",

@@ -5,13 +5,10 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use fleet_collector::{Family, FamilyText, Kind, Snapshot};
 use prometheus_client::registry::Registry;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::Instant,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::{HttpMetrics, Sources};
+use crate::{HttpMetrics, Scope, Sources};
 
 /// For what comes at once unless something is broken.
 const SOON: Duration = Duration::from_secs(20);
@@ -25,7 +22,7 @@ fn state(size: usize) -> Arc<State> {
     let metrics = HttpMetrics::register(&mut registry);
     let line = Bytes::from(format!("up 1{}\n", " ".repeat(size)));
     let family = Arc::new(Family { name: "up".into(), help: "Answers.".into(), kind: Kind::Gauge });
-    let rollups = move || vec![FamilyText { family: family.clone(), lines: vec![line.clone()] }];
+    let rollups = move |_: Scope<'_>| vec![FamilyText { family: family.clone(), lines: vec![line.clone()] }];
     let sources = Sources {
         snapshot: Arc::new(Snapshot::default()),
         rollups: Box::new(rollups),
@@ -179,9 +176,13 @@ async fn a_reader_that_stops_loses_its_connection() {
     client.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
 
     let graceful = GracefulShutdown::new();
-    let served = connection(stream, state(LARGE), Duration::from_millis(100), graceful.watcher());
+    let limits = Limits { write_stall: Duration::from_millis(100), ..LIMITS };
+    let state = state(LARGE);
+    let served = connection(stream, state.clone(), limits, graceful.watcher());
     let error = timeout(SOON, served).await.unwrap().unwrap_err();
+    ended(&state, &error);
     assert!(format!("{error:?}").contains("the reader took nothing"), "{error:?}");
+    assert_eq!(state.scrapes.available_permits(), 64, "its page is gone");
 
     let head = client.head().await;
     assert!(client.rest().await.len() < content_length(&head));

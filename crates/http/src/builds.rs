@@ -1,0 +1,234 @@
+//! Pages being built: one at a time for each encoding, off the async threads, shared by all who asked before it began.
+//!
+//! However many scrapers come at once, they get two pages: the one that was begun when the first of them came, and the
+//! next. A page is never older than the request that it answers.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fleet_collector::Cut;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    State,
+    negotiate::{Encoding, Format},
+};
+
+/// How long a scrape waits for its page, well within Prometheus' usual timeout of 10 s.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Pages being sent hold this many times the largest one's size at most, beside [`HELD_FREELY`]. More would be many
+/// readers that are slow, each with a page of another moment.
+const HELD_PAGES: u64 = 4;
+
+/// What pages being sent may hold however small they are.
+const HELD_FREELY: u64 = 64 << 20;
+
+/// Which page.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Wanted {
+    pub(crate) format: Format,
+    pub(crate) encoding: Encoding,
+    pub(crate) content: Content,
+}
+
+/// What is on it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Content {
+    /// Everything.
+    Whole,
+    /// Some targets, groups or queries.
+    Cut(Cut),
+    /// What the exporter says about itself, but for its targets.
+    Own,
+}
+
+/// Why there is no page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPage {
+    /// Others were built for too long.
+    Busy,
+    /// Too many bytes of other pages are still being sent.
+    Full,
+    /// A defect.
+    Failed,
+}
+
+/// A page, to be sent to one reader or more.
+#[derive(Debug)]
+pub(crate) struct Built {
+    chunks: Vec<Bytes>,
+    length: u64,
+    /// What counts it out again.
+    held: Option<Arc<AtomicU64>>,
+}
+
+impl Built {
+    /// One that nobody counts.
+    pub(crate) fn of(chunks: Vec<Bytes>) -> Self {
+        let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        Self { chunks, length, held: None }
+    }
+
+    pub(crate) fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl Drop for Built {
+    fn drop(&mut self) {
+        if let Some(held) = &self.held {
+            held.fetch_sub(self.length, Relaxed);
+        }
+    }
+}
+
+/// How far a page is.
+#[derive(Debug, Clone)]
+enum Stage {
+    Waiting,
+    Begun,
+    Done(Arc<Built>),
+}
+
+/// The pages that wait for their turn, and those that are being sent.
+#[derive(Debug)]
+pub(crate) struct Builds {
+    plain: Arc<Semaphore>,
+    gzip: Arc<Semaphore>,
+    /// Those that have not begun. Who wants one of them waits along.
+    waiting: Mutex<HashMap<Wanted, watch::Receiver<Stage>>>,
+    /// Bytes of the pages that are there.
+    held: Arc<AtomicU64>,
+    /// The largest page so far.
+    largest: AtomicU64,
+}
+
+impl Default for Builds {
+    fn default() -> Self {
+        let turn = || Arc::new(Semaphore::new(1));
+        Self {
+            plain: turn(),
+            gzip: turn(),
+            waiting: Mutex::default(),
+            held: Arc::default(),
+            largest: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Builds {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Wanted, watch::Receiver<Stage>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn turn(&self, encoding: Encoding) -> &Arc<Semaphore> {
+        match encoding {
+            Encoding::Identity => &self.plain,
+            Encoding::Gzip => &self.gzip,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let allowed = self.largest.load(Relaxed).saturating_mul(HELD_PAGES).saturating_add(HELD_FREELY);
+        self.held.load(Relaxed) > allowed
+    }
+
+    fn count(&self, chunks: Vec<Bytes>) -> Arc<Built> {
+        let mut built = Built::of(chunks);
+        built.held = Some(Arc::clone(&self.held));
+        self.held.fetch_add(built.length, Relaxed);
+        self.largest.fetch_max(built.length, Relaxed);
+        Arc::new(built)
+    }
+}
+
+/// The one who has a page built. Given up before it begins, those who wait along find another.
+struct Lead {
+    state: Arc<State>,
+    wanted: Wanted,
+    stage: watch::Sender<Stage>,
+    begun: bool,
+}
+
+impl Lead {
+    /// Works for some milliseconds where the fleet is large.
+    fn build(mut self, turn: OwnedSemaphorePermit) {
+        self.begun = true;
+        // Who comes from here on may want something newer.
+        self.state.builds.waiting().remove(&self.wanted);
+        self.stage.send_replace(Stage::Begun);
+        let chunks = self.state.build(&self.wanted);
+        let built = self.state.builds.count(chunks);
+        // Given back here, not by the one who asked, who is gone if the scraper hangs up.
+        drop(turn);
+        self.stage.send_replace(Stage::Done(built));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if !self.begun {
+            self.state.builds.waiting().remove(&self.wanted);
+        }
+    }
+}
+
+/// The page as it is at some moment from now on.
+pub(crate) async fn page(state: &Arc<State>, wanted: Wanted) -> Result<Arc<Built>, NoPage> {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        let (lead, mut progress) = join(state, &wanted);
+        if let Some(lead) = lead {
+            if state.builds.is_full() {
+                return Err(NoPage::Full);
+            }
+            let turn = Arc::clone(state.builds.turn(wanted.encoding));
+            let Ok(Ok(turn)) = timeout_at(deadline, turn.acquire_owned()).await else {
+                return Err(NoPage::Busy);
+            };
+            // Always on a thread of its own, so that there is one way to test; handing over costs some ten microseconds.
+            // A panic in there costs this page, and closes the channel.
+            spawn_blocking(move || lead.build(turn));
+        }
+        match timeout_at(deadline, progress.wait_for(|stage| matches!(stage, Stage::Done(_)))).await {
+            Err(_) => return Err(NoPage::Busy),
+            Ok(Ok(done)) => {
+                if let Stage::Done(built) = &*done {
+                    return Ok(Arc::clone(built));
+                }
+            }
+            Ok(Err(_closed)) => {}
+        }
+        if matches!(*progress.borrow(), Stage::Begun) {
+            return Err(NoPage::Failed);
+        }
+    }
+}
+
+/// Waits along with a page that has not begun, or leads the next.
+fn join(state: &Arc<State>, wanted: &Wanted) -> (Option<Lead>, watch::Receiver<Stage>) {
+    let mut waiting = state.builds.waiting();
+    if let Some(stage) = waiting.get(wanted) {
+        return (None, stage.clone());
+    }
+    let (sender, receiver) = watch::channel(Stage::Waiting);
+    waiting.insert(wanted.clone(), receiver.clone());
+    let lead = Lead { state: Arc::clone(state), wanted: wanted.clone(), stage: sender, begun: false };
+    (Some(lead), receiver)
+}

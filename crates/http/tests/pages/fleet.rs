@@ -1,0 +1,203 @@
+//! A fleet whose servers answer what a test says, and the pages about it.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use fleet_collector::{
+    Address, Arranged, Collector, Failure, Family, ItemSpec, Kind, Metric, OnNull, Password, Query,
+    ResultLimits, Rows, Snapshot, Target, Tls, TlsMode, ValueSource,
+    driver::{BoxFuture, Driver, Flavour, QueryError, Server, Session},
+    login::Login,
+    rollup,
+    rows::{CellKind, Column},
+    statement::Statement,
+    target::SessionSettings,
+};
+use fleet_http::{HttpMetrics, Page, Scope, Sources, State, respond};
+use http_body::Body as _;
+use hyper::{HeaderMap, Request};
+use prometheus_client::registry::Registry;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// Rows of a label and a number.
+pub(crate) type Table = Vec<(String, String)>;
+
+/// What the next query is answered with.
+#[derive(Debug, Clone, Default)]
+struct Next(Arc<Mutex<Table>>);
+
+impl Driver for Next {
+    fn connect<'a>(
+        &'a self,
+        _: &'a Target,
+        _: &'a Login,
+        _: OwnedSemaphorePermit,
+    ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
+        let server = Server {
+            flavour: Flavour::MariaDb,
+            version: String::new(),
+            hostname: String::new(),
+            port: String::new(),
+            server_id: String::new(),
+        };
+        let session = Answering { next: self.clone(), server: Arc::new(server) };
+        Box::pin(async { Ok(Box::new(session) as Box<dyn Session>) })
+    }
+}
+
+#[derive(Debug)]
+struct Answering {
+    next: Next,
+    server: Arc<Server>,
+}
+
+impl Session for Answering {
+    fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    fn id(&self) -> u64 {
+        1
+    }
+
+    fn query<'a>(&'a mut self, _: &'a Arc<str>, rows: &'a mut Rows) -> BoxFuture<'a, Result<(), QueryError>> {
+        Box::pin(async {
+            let column = |name: &str| Column { name: name.to_owned(), kind: CellKind::Text };
+            rows.set_columns(vec![column("who"), column("n")]);
+            for (who, n) in &*self.next.0.lock().unwrap() {
+                rows.push([Some(who.as_bytes()), Some(n.as_bytes())].into_iter()).unwrap();
+            }
+            Ok(())
+        })
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// A fleet and the state that its pages are made of.
+pub(crate) struct Fleet {
+    pub(crate) state: Arc<State>,
+    arranged: Arc<Arranged>,
+    next: Next,
+}
+
+impl Fleet {
+    /// Each query, with the family that it feeds and whether that is a counter, on each target, with its group.
+    pub(crate) fn new(queries: &[(&str, &str, Kind)], targets: &[(&str, &str)]) -> Self {
+        let next = Next::default();
+        let snapshot = Arc::new(Snapshot::default());
+        let collector = Arc::new(Collector::new(Arc::new(next.clone()), 1, Arc::clone(&snapshot)));
+        let targets: Vec<_> = targets.iter().map(|(name, group)| Arc::new(target(name, group))).collect();
+        let queries = queries.iter().map(|(name, family, kind)| Arc::new(query(name, family, *kind)));
+        let items = queries.flat_map(|query| targets.iter().map(move |target| item(&query, target)));
+        let arranged = Arc::new(collector.arrange(items.collect()));
+
+        let mut registry = Registry::default();
+        let metrics = HttpMetrics::register(&mut registry);
+        let of = (Arc::clone(&arranged), Arc::clone(&snapshot));
+        let rollups = move |scope: Scope<'_>| match scope {
+            Scope::Cut(cut) => {
+                let targets = rollup::families_of(cut, &of.0.targets, &of.0.groups);
+                targets.into_iter().chain(of.1.query_families_of(cut)).collect()
+            }
+            Scope::Whole => rollup::families(&of.0.targets, &of.0.groups),
+            Scope::Own => rollup::families(&[], &of.0.groups),
+        };
+        let sources = Sources { snapshot, rollups: Box::new(rollups), registry: Arc::new(registry) };
+        let state = Arc::new(State::new(sources, metrics, "1.2.3", Instant::now()));
+        Self { state, arranged, next }
+    }
+
+    /// Runs an item whose server answers with these rows.
+    pub(crate) async fn publish(&self, query: &str, target: &str, table: Table) {
+        *self.next.0.lock().unwrap() = table;
+        let name = format!("{query}@{target}");
+        let item = self.arranged.items.iter().find(|item| item.id().to_string() == name).unwrap();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        item.run(permit).await.outcome.unwrap();
+    }
+
+    /// The answer to GET with these headers.
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = respond(&self.state, &request.body(()).unwrap()).await;
+        let (head, body) = response.into_parts();
+        Answer { status: head.status.as_u16(), headers: head.headers, body: bytes(body) }
+    }
+}
+
+/// An answer as a client gets it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+fn bytes(mut page: Page) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut page).poll_frame(&mut context) {
+        bytes.extend(frame.into_data().unwrap());
+    }
+    bytes
+}
+
+fn query(name: &str, family: &str, kind: Kind) -> Query {
+    let family = Family { name: family.to_owned(), help: format!("\"{family}\""), kind };
+    let metric = Metric {
+        family: Arc::new(family),
+        labels: vec!["who".to_owned()],
+        static_labels: Vec::new(),
+        value: ValueSource::Column("n".to_owned()),
+        on_null: OnNull::Skip,
+    };
+    let statement = Some(Statement::check("select who, n from t").unwrap());
+    Query { name: name.into(), statement, variants: Vec::new(), metrics: vec![metric] }
+}
+
+fn target(name: &str, group: &str) -> Target {
+    Target {
+        name: name.into(),
+        group: group.into(),
+        address: Address::Tcp { host: name.into(), port: 3306 },
+        user: Some(String::new()),
+        session: SessionSettings::default(),
+        password: Password::None,
+        database: None,
+        tls: Tls { mode: TlsMode::Disabled, ca: None, identity: None },
+        labels: BTreeMap::from([("target".to_owned(), name.to_owned())]).into_iter().collect(),
+        max_connections: 1,
+        kill: false,
+    }
+}
+
+fn item(query: &Arc<Query>, target: &Arc<Target>) -> ItemSpec {
+    ItemSpec {
+        query: Arc::clone(query),
+        target: Arc::clone(target),
+        timeout: Duration::from_secs(5),
+        expire_after: Duration::from_secs(600),
+        drop_on_failure: false,
+        limits: ResultLimits::default(),
+    }
+}
