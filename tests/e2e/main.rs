@@ -21,6 +21,7 @@ mod read_only;
 mod reload;
 mod results;
 mod rotation;
+mod scraping;
 mod secrets;
 mod session;
 mod shutdown;

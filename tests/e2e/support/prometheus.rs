@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes one address each second, and its HTTP API.
+//! A real Prometheus, and its HTTP API.
 
 use std::{fs, time::Duration};
 
@@ -26,15 +26,20 @@ pub(crate) struct Prometheus {
 pub(crate) type Series = (Labels, Vec<(f64, f64)>);
 
 impl Prometheus {
-    /// Starts it; none where the environment says that there is none to be had.
+    /// Starts it on the page of one address, each second; none where the environment says that there is none to be had.
     pub(crate) async fn start(scrapes: &str) -> Option<Self> {
-        let program = promtool::program("prometheus")?;
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("prometheus.yml");
         let config = format!(
             "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
              scrape_configs: [{{ job_name: fleet, static_configs: [{{ targets: ['{scrapes}'] }}] }}]\n"
         );
+        Self::start_on(&config).await
+    }
+
+    /// Starts it on a configuration of its own.
+    pub(crate) async fn start_on(config: &str) -> Option<Self> {
+        let program = promtool::program("prometheus")?;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prometheus.yml");
         fs::write(&file, config).unwrap();
         let mut command = command(program);
         command

@@ -37,6 +37,20 @@ fn each_block_of_toml_in_the_documentation_is_part_of_an_example() {
     assert!(blocks >= 10, "{blocks} blocks");
 }
 
+/// The same for what Prometheus is told; each of these files is run in a test of the whole program.
+#[test]
+fn each_block_of_yaml_in_the_documentation_is_a_file_of_the_examples() {
+    let files = fs::read_dir(folder("docs/examples")).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|end| end == "yml"));
+    let mut files: Vec<_> = files.map(|path| fs::read_to_string(path).unwrap()).collect();
+    files.sort();
+    let page = fs::read_to_string(folder("docs/prometheus.md")).unwrap();
+    let blocks = page.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
+    let mut blocks: Vec<_> = blocks.collect();
+    blocks.sort();
+    assert_eq!(blocks, files);
+}
+
 /// Each key stands in code style in the page that explains the keys, and is used in an example.
 #[test]
 fn each_key_is_explained_and_shown() {
