@@ -14,6 +14,7 @@ mod faults_list;
 mod guards;
 mod hangs;
 mod logs;
+mod open_files;
 mod pages;
 mod process_count;
 mod query_command;

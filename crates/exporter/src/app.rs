@@ -28,6 +28,7 @@ use crate::{
     job::Job,
     logging::Logging,
     metrics::{self, ConfigMetrics, Live, Process, RunMetrics},
+    open_files,
     plan::{STARTUP_SPREAD, plan},
     reload::{Answer, Reader, Reloads, Unread},
     status::{Board, Facts},
@@ -76,7 +77,8 @@ pub(crate) async fn run(start: Start<'_>, config: Config, problems: Report) -> R
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let mut hangup =
         signal(SignalKind::hangup()).map_err(|error| format!("cannot wait for signals: {error}"))?;
-    raise_file_limit();
+    open_files::raise_limit();
+    open_files::check(&config)?;
     // Listen first: a port that is taken is said before any server is bothered, and a scrape is answered before
     // the first target is.
     let listen = start.bind.unwrap_or(&config.listen);
@@ -197,8 +199,12 @@ impl App {
                 ended = &mut end => return ended,
                 read = reader.read() => read,
             };
+            let fits = |read: (Config, Report)| match open_files::check(&read.0) {
+                Ok(()) => Ok(read),
+                Err(why) => Err(Unread::Stuck(why)),
+            };
             // Not given up half way: it takes some milliseconds.
-            let answer = match read {
+            let answer = match read.and_then(fits) {
                 Ok((config, problems)) => self.reload(config, &problems, is_bound).await,
                 Err(unread) => {
                     self.board.not_reloaded(unread.in_short());
@@ -423,17 +429,6 @@ fn is_local(address: &Address) -> bool {
         Address::Tcp { host, .. } => {
             host.eq_ignore_ascii_case("localhost") || address.ip().is_some_and(|ip| ip.is_loopback())
         }
-    }
-}
-
-/// A fleet needs more files than the usual soft limit of 1024; the hard limit is what the administrator allows.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
-    {
-        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -10,6 +10,7 @@ mod job;
 mod logging;
 mod metrics;
 mod news;
+mod open_files;
 mod plan;
 mod query;
 mod reload;

@@ -107,7 +107,7 @@ pub(crate) type Read = Result<(Config, Report), Unread>;
 pub(crate) enum Unread {
     /// It has mistakes.
     Wrong(Report),
-    /// It could not be read to the end.
+    /// It could not be read to the end, or there is no room for its fleet.
     Stuck(String),
 }
 

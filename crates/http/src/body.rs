@@ -13,11 +13,17 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::builds::Built;
 
-/// A body of chunks. Each is one frame.
+/// The largest frame. What was handed over as a frame counts as sent, so a larger one would end the scrape before the
+/// reader has taken anything.
+const FRAME: usize = 64 << 10;
+
+/// A body of chunks, sent in frames.
 #[derive(Debug, Default)]
 pub struct Page {
     chunks: Chunks,
+    /// The chunk that comes next, and how much of it was sent.
     next: usize,
+    sent: usize,
     remaining: u64,
     /// Given back once the body is sent, or given up.
     _scrape: Option<OwnedSemaphorePermit>,
@@ -40,7 +46,7 @@ impl Page {
     /// The body of a scrape, which ends the scrape when it is dropped.
     pub(crate) fn of_scrape(built: Arc<Built>, scrape: OwnedSemaphorePermit) -> Self {
         let remaining = built.length();
-        Self { chunks: Chunks::Shared(built), next: 0, remaining, _scrape: Some(scrape) }
+        Self { chunks: Chunks::Shared(built), remaining, _scrape: Some(scrape), ..Self::default() }
     }
 
     /// The bytes that were not sent yet.
@@ -48,13 +54,16 @@ impl Page {
         self.remaining
     }
 
-    fn next_chunk(&mut self) -> Option<Bytes> {
+    fn next_frame(&mut self) -> Option<Bytes> {
         let chunk = match &self.chunks {
-            Chunks::One(chunk) => (self.next == 0 && !chunk.is_empty()).then(|| chunk.clone()),
-            Chunks::Shared(built) => built.chunks().get(self.next).cloned(),
-        };
-        self.next += 1;
-        chunk
+            Chunks::One(chunk) => (self.next == 0).then_some(chunk),
+            Chunks::Shared(built) => built.chunks().get(self.next),
+        }?;
+        let end = chunk.len().min(self.sent + FRAME);
+        let frame = chunk.slice(self.sent..end);
+        (self.next, self.sent) = if end == chunk.len() { (self.next + 1, 0) } else { (self.next, end) };
+        self.remaining -= frame.len() as u64;
+        Some(frame)
     }
 }
 
@@ -72,9 +81,8 @@ impl Body for Page {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let chunk = self.next_chunk();
-        self.remaining -= chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+        let frame = self.next_frame().filter(|frame| !frame.is_empty());
+        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -110,6 +118,8 @@ mod tests {
     fn the_size_hint_is_exact_before_and_after_each_frame() {
         check(Page::default(), &[(Some(0), true)]);
         check("abc".to_owned().into(), &[(Some(3), false), (Some(0), true)]);
+        let two_frames = FRAME as u64 + 1;
+        check("x".repeat(FRAME + 1).into(), &[(Some(two_frames), false), (Some(1), false), (Some(0), true)]);
     }
 
     #[test]

@@ -25,5 +25,5 @@ mod write_progress;
 
 pub use body::Page;
 pub use routes::respond;
-pub use server::{bind, serve};
+pub use server::{MAX_CONNECTIONS, bind, serve};
 pub use state::{HttpMetrics, Reload, Reloading, Rollups, Scope, Sources, State};

@@ -27,8 +27,8 @@ use crate::{
     write_progress::{Deadline, WriteProgress},
 };
 
-/// How long a request's head may take, and how long a connection may be silent between requests.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections at once.
+pub const MAX_CONNECTIONS: usize = 256;
 
 /// Headers of one request.
 const MAX_HEADERS: usize = 32;
@@ -45,6 +45,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Limits {
     /// Connections at once; further ones wait in the kernel's queue.
     connections: usize,
+    /// How long a request's head may take, and how long a connection may be silent between requests.
+    head: Duration,
     /// How long a reader may take nothing while there is something to send.
     write_stall: Duration,
     /// How long an answer may take in all, once it is ready.
@@ -54,7 +56,8 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits {
-    connections: 256,
+    connections: MAX_CONNECTIONS,
+    head: Duration::from_secs(30),
     write_stall: Duration::from_secs(30),
     response: Duration::from_mins(2),
     finish: Duration::from_secs(2),
@@ -140,7 +143,7 @@ async fn connection(
     let connection = http1::Builder::new()
         // Without a timer hyper leaves its timeouts out, silently.
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .header_read_timeout(limits.head)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(io, service);

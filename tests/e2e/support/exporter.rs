@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -91,6 +91,11 @@ impl Exporter {
     /// What it has logged.
     pub(crate) fn log(&self) -> &Lines {
         &self.process.stderr
+    }
+
+    /// Its number at the kernel.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id().cast_signed()).unwrap()
     }
 
     /// Its own folder, with the configuration in it.

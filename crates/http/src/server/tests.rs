@@ -230,3 +230,104 @@ async fn a_connection_beyond_the_cap_is_served_when_another_ends() {
     drop(first);
     assert!(second.head().await.starts_with("HTTP/1.1 200 OK"));
 }
+
+#[tokio::test]
+async fn t50_a_head_that_crawls_a_silent_connection_and_one_at_rest_are_closed_at_the_limit() {
+    let server = Server::start(Limits { head: Duration::from_millis(200), ..LIMITS }, 0).await;
+    let mut silent = server.connect().await;
+    let mut at_rest = server.connect().await;
+    at_rest.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    at_rest.head().await;
+    assert_eq!(at_rest.body(8).await, b"healthy\n");
+
+    // A byte of the head now and then does not start the time again.
+    let (mut reader, mut writer) = server.connect().await.0.into_split();
+    let crawl = async {
+        for byte in b"GET / HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'y')) {
+            if writer.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut rest = Vec::new();
+    let closed = async { reader.read_to_end(&mut rest).await };
+    timeout(SOON, async {
+        tokio::select! { () = crawl => {}, _ = closed => {} }
+    })
+    .await
+    .expect("it is closed");
+
+    for client in [&mut silent, &mut at_rest] {
+        let rest = client.rest().await;
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
+    }
+}
+
+#[tokio::test]
+async fn t52_a_thousand_connections_and_as_many_scrapes_as_fit_leave_health_answering() {
+    let server = Server::start(LIMITS, 0).await;
+    let mut health = server.connect().await;
+    health.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    health.head().await;
+    assert_eq!(health.body(8).await, b"healthy\n");
+    // The kernel takes them; beyond the cap nobody serves them.
+    let mut crowd = JoinSet::new();
+    for _ in 0..1000 {
+        crowd.spawn(TcpStream::connect(server.address));
+    }
+    let mut connected = Vec::new();
+    let mut join = async || {
+        while let Some(stream) = crowd.join_next().await {
+            connected.extend(stream.unwrap());
+            if connected.len() >= MAX_CONNECTIONS {
+                break;
+            }
+        }
+    };
+    timeout(SOON, join()).await.unwrap();
+    health.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(health.head().await.starts_with("HTTP/1.1 200 OK"));
+    // Who waits in the queue is served once the crowd is gone.
+    drop((crowd, connected));
+    let mut late = server.connect().await;
+    late.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(late.head().await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn t52_scrapes_that_nobody_reads_are_refused_before_they_fill_the_memory() {
+    let server = Server::start(LIMITS, LARGE).await;
+    let mut held = Vec::new();
+    let refused = loop {
+        let mut scraper = server.connect().await;
+        scraper.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let head = scraper.head().await;
+        if !head.starts_with("HTTP/1.1 200 OK") {
+            break head;
+        }
+        held.push(scraper);
+    };
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after: 5"), "{refused}");
+    // Four of the largest and 64 MiB, each page another; the last one was begun below that.
+    assert!((6..=7).contains(&held.len()), "{}", held.len());
+    let mut client = server.connect().await;
+    client.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn t56_an_address_beyond_the_limits_is_refused() {
+    let server = Server::start(LIMITS, 0).await;
+    for length in [MAX_BUFFER, 1 << 20] {
+        let mut client = server.connect().await;
+        let request = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(length));
+        // It may be refused, and closed, before all of it is sent.
+        let _ = client.0.write_all(request.as_bytes()).await;
+        let head = client.rest().await;
+        let head = String::from_utf8_lossy(&head);
+        let refused = ["HTTP/1.1 414 ", "HTTP/1.1 431 "].iter().any(|start| head.starts_with(start));
+        // What was sent and not read may reset the connection before the answer is read.
+        assert!(refused || head.is_empty(), "{head}");
+    }
+}
