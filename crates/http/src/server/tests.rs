@@ -298,19 +298,19 @@ async fn t52_a_thousand_connections_and_as_many_scrapes_as_fit_leave_health_answ
 #[tokio::test]
 async fn t52_scrapes_that_nobody_reads_are_refused_before_they_fill_the_memory() {
     let server = Server::start(LIMITS, LARGE).await;
-    let mut held = Vec::new();
+    let mut unread = Vec::new();
     let refused = loop {
         let mut scraper = server.connect().await;
         scraper.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        let head = scraper.head().await;
-        if !head.starts_with("HTTP/1.1 200 OK") {
-            break head;
+        let answer = scraper.head().await;
+        if !answer.starts_with("HTTP/1.1 200 OK") {
+            break answer;
         }
-        held.push(scraper);
+        unread.push(scraper);
     };
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after: 5"), "{refused}");
     // Four of the largest and 64 MiB, each page another; the last one was begun below that.
-    assert!((6..=7).contains(&held.len()), "{}", held.len());
+    assert!((6..=7).contains(&unread.len()), "{}", unread.len());
     let mut client = server.connect().await;
     client.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(client.head().await.starts_with("HTTP/1.1 200 OK"));

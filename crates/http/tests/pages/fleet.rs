@@ -11,7 +11,7 @@ use std::{
 use fleet_collector::{
     Address, Arranged, Collector, Failure, Family, ItemSpec, Kind, Metric, OnNull, Password, Query,
     ResultLimits, Rows, Snapshot, Target, Tls, TlsMode, ValueSource,
-    driver::{BoxFuture, Driver, Flavour, QueryError, Server, Session},
+    driver::{BoxFuture, Driver, QueryError, Server, Session},
     login::Login,
     rollup,
     rows::{CellKind, Column},
@@ -40,15 +40,9 @@ impl Driver for Next {
         _: &'a Target,
         _: &'a Login,
         _: OwnedSemaphorePermit,
+        _: Instant,
     ) -> BoxFuture<'a, Result<Box<dyn Session>, Failure>> {
-        let server = Server {
-            flavour: Flavour::MariaDb,
-            version: String::new(),
-            hostname: String::new(),
-            port: String::new(),
-            server_id: String::new(),
-        };
-        let session = Answering { next: self.clone(), server: Arc::new(server) };
+        let session = Answering { next: self.clone(), server: Arc::default() };
         Box::pin(async { Ok(Box::new(session) as Box<dyn Session>) })
     }
 }
@@ -70,7 +64,8 @@ impl Session for Answering {
 
     fn query<'a>(&'a mut self, _: &'a Arc<str>, rows: &'a mut Rows) -> BoxFuture<'a, Result<(), QueryError>> {
         Box::pin(async {
-            let column = |name: &str| Column { name: name.to_owned(), kind: CellKind::Text };
+            let column =
+                |name: &str| Column { name: name.to_owned(), kind: CellKind::Text, type_name: "CHAR" };
             rows.set_columns(vec![column("who"), column("n")]);
             for (who, n) in &*self.next.0.lock().unwrap() {
                 rows.push([Some(who.as_bytes()), Some(n.as_bytes())].into_iter()).unwrap();
@@ -124,7 +119,8 @@ impl Fleet {
         let name = format!("{query}@{target}");
         let item = self.arranged.items.iter().find(|item| item.id().to_string() == name).unwrap();
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        item.run(permit).await.outcome.unwrap();
+        let start_by = Instant::now() + Duration::from_secs(5);
+        item.run(permit, start_by).await.unwrap().outcome.unwrap();
     }
 
     /// The answer to GET with these headers.
