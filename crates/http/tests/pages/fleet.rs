@@ -18,7 +18,7 @@ use fleet_collector::{
     statement::Statement,
     target::SessionSettings,
 };
-use fleet_http::{HttpMetrics, Page, Scope, Sources, State, respond};
+use fleet_http::{HttpMetrics, Page, Scope, Sources, State, respond, status};
 use http_body::Body as _;
 use hyper::{HeaderMap, Request};
 use prometheus_client::registry::Registry;
@@ -108,7 +108,8 @@ impl Fleet {
             Scope::Whole => rollup::families(&of.0.targets, &of.0.groups),
             Scope::Own => rollup::families(&[], &of.0.groups),
         };
-        let sources = Sources { snapshot, rollups: Box::new(rollups), registry: Arc::new(registry) };
+        let status = Arc::new(|| -> Arc<dyn status::Fleet> { unreachable!("no test here asks for it") });
+        let sources = Sources { snapshot, rollups: Box::new(rollups), registry: Arc::new(registry), status };
         let state = Arc::new(State::new(sources, metrics, "1.2.3", Instant::now()));
         Self { state, arranged, next }
     }
