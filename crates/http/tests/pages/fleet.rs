@@ -9,11 +9,10 @@ use std::{
 };
 
 use fleet_collector::{
-    Address, Arranged, Collector, Failure, Family, ItemSpec, Kind, Metric, OnNull, Password, Query,
-    ResultLimits, Rows, Snapshot, Target, Tls, TlsMode, ValueSource,
+    Address, Collector, Failure, Family, Item, ItemSpec, Kind, Metric, OnNull, Password, Query, ResultLimits,
+    Rows, Snapshot, Target, Tls, TlsMode, ValueSource,
     driver::{BoxFuture, Driver, QueryError, Server, Session},
     login::Login,
-    rollup,
     rows::{CellKind, Column},
     statement::Statement,
     target::SessionSettings,
@@ -82,7 +81,7 @@ impl Session for Answering {
 /// A fleet and the state that its pages are made of.
 pub(crate) struct Fleet {
     pub(crate) state: Arc<State>,
-    arranged: Arc<Arranged>,
+    items: Vec<Arc<Item>>,
     next: Next,
 }
 
@@ -95,30 +94,32 @@ impl Fleet {
         let targets: Vec<_> = targets.iter().map(|(name, group)| Arc::new(target(name, group))).collect();
         let queries = queries.iter().map(|(name, family, kind)| Arc::new(query(name, family, *kind)));
         let items = queries.flat_map(|query| targets.iter().map(move |target| item(&query, target)));
-        let arranged = Arc::new(collector.arrange(items.collect()));
+        let items = collector.arrange(items.collect()).items;
 
         let mut registry = Registry::default();
         let metrics = HttpMetrics::register(&mut registry);
-        let of = (Arc::clone(&arranged), Arc::clone(&snapshot));
         let rollups = move |scope: Scope<'_>| match scope {
-            Scope::Cut(cut) => {
-                let targets = rollup::families_of(cut, &of.0.targets, &of.0.groups);
-                targets.into_iter().chain(of.1.query_families_of(cut)).collect()
-            }
-            Scope::Whole => rollup::families(&of.0.targets, &of.0.groups),
-            Scope::Own => rollup::families(&[], &of.0.groups),
+            Scope::Whole => collector.own_families(),
+            Scope::Cut(cut) => collector.families_of(cut),
+            Scope::Own => collector.families_of_all(),
         };
-        let status = Arc::new(|| -> Arc<dyn status::Fleet> { unreachable!("no test here asks for it") });
-        let sources = Sources { snapshot, rollups: Box::new(rollups), registry: Arc::new(registry), status };
+        let sources = Sources {
+            snapshot,
+            rollups: Box::new(rollups),
+            registry: Arc::new(registry),
+            status: Arc::new(|| -> Arc<dyn status::Fleet> { unreachable!("no test here asks for it") }),
+            reload: Box::new(|| None),
+            items: Box::new(String::new),
+        };
         let state = Arc::new(State::new(sources, metrics, "1.2.3", Instant::now()));
-        Self { state, arranged, next }
+        Self { state, items, next }
     }
 
     /// Runs an item whose server answers with these rows.
     pub(crate) async fn publish(&self, query: &str, target: &str, table: Table) {
         *self.next.0.lock().unwrap() = table;
         let name = format!("{query}@{target}");
-        let item = self.arranged.items.iter().find(|item| item.id().to_string() == name).unwrap();
+        let item = self.items.iter().find(|item| item.id().to_string() == name).unwrap();
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let start_by = Instant::now() + Duration::from_secs(5);
         item.run(permit, start_by).await.unwrap().outcome.unwrap();
