@@ -58,6 +58,14 @@ fn the_crates_know_each_other_only_along_the_datas_way() {
 }
 
 #[test]
+fn only_the_tests_of_those_that_ask_servers_know_the_simulator() {
+    let packages = packages();
+    let knows = |package: &Package| package.dependencies.iter().any(|other| other.name == "fleetsim");
+    let known: Vec<_> = packages.iter().filter(|(_, package)| knows(package)).map(|(name, _)| name).collect();
+    assert_eq!(known, ["fleet-collector", "fleet-query-exporter"]);
+}
+
+#[test]
 fn each_of_the_nine_packages_serves_some_crate() {
     let packages = packages();
     for name in [

@@ -122,7 +122,7 @@ impl Answer {
         Self { delivery, ..self }
     }
 
-    /// The statement takes this long.
+    /// The statement takes this long, whatever its limit.
     #[must_use]
     pub fn after(self, latency: Duration) -> Self {
         let delivery = self.delivery.clone().latency(latency);

@@ -15,6 +15,7 @@ use crate::{
     send::Sender,
     session::{End, Session},
     stream::Stream,
+    wire::MAX_INCOMING,
 };
 
 /// A TLS record: a fatal alert that says "protocol version".
@@ -89,7 +90,11 @@ impl Session {
         let mut header = [0; 4];
         self.stream.read_exact(&mut header).await?;
         let [a, b, c, sequence] = header;
-        let mut packet = vec![0; usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16];
+        let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+        if length > MAX_INCOMING {
+            return Err(End::Gone);
+        }
+        let mut packet = vec![0; length];
         self.stream.read_exact(&mut packet).await?;
         let response = Response::read(&packet).ok_or(End::Gone)?;
         if !response.wants_tls {
@@ -122,7 +127,7 @@ impl Session {
         &mut self,
         script: &Script,
         (response, sequence, tls): (Response, u8, bool),
-        mut nonce: [u8; NONCE],
+        nonce: [u8; NONCE],
     ) -> Result<(), End> {
         self.capabilities = u64::from(response.capabilities) & script.greeting.capabilities;
         self.open.sleep(&self.stream, script.login.delivery.latency).await;
@@ -133,62 +138,94 @@ impl Session {
             capabilities: response.capabilities,
             ..LoginSeen::default()
         };
-        let account = script.login.accounts.iter().find(|account| account.user == login.user).cloned();
-        let named = response.plugin.as_deref().map_or(Plugin::Native, Plugin::named);
-        let wanted = script.login.switch.clone().or_else(|| account.as_ref().map(|a| a.plugin.clone()));
-        let (mut proof, mut sequence, mut plugin) = (response.proof, sequence, named);
-        if let Some(wanted) = wanted.filter(|wanted| *wanted != plugin) {
-            nonce.rotate_left(1);
-            self.send_packet(sequence.wrapping_add(1), |bytes| switch(bytes, &wanted, &nonce)).await?;
-            let (next, packet) = self.receive().await?;
-            (proof, sequence, plugin) = (packet.to_vec(), next, wanted);
-        }
-        if plugin == Plugin::CachingSha2 && script.login.full && !proof.is_empty() {
-            (proof, sequence) = self.whole_password(sequence, tls).await?;
-            plugin = Plugin::Clear;
-        }
-        if plugin == Plugin::Clear {
-            let password = proof.strip_suffix(b"\0").unwrap_or(&proof);
-            login.password = Some(String::from_utf8_lossy(password).into_owned());
-        }
-        plugin.name().clone_into(&mut login.plugin);
+        let account = script.login.accounts.iter().find(|account| account.user == login.user);
+        let plugin = response.plugin.as_deref().map_or(Plugin::Native, Plugin::named);
+        let proof = Proof { bytes: response.proof, plugin, nonce, sequence };
+        let wanted = script.login.switch.as_ref().or_else(|| account.map(|account| &account.plugin));
+        let proof = self.switched(proof, wanted).await?;
+        let proof = if script.login.full { self.whole_password(proof, tls).await? } else { proof };
+        proof.plugin.name().clone_into(&mut login.plugin);
+        login.password = proof.password();
+
         self.handle.set_user(&login.user);
         self.settings.database = login.database.as_deref().map(Into::into);
         let known = script.login.accounts.is_empty()
-            || account.is_some_and(|account| plugin.proves(&proof, &account.password, &nonce));
-        let error = script.login.error.clone().or_else(|| (!known).then(|| denied(&login.user, &proof)));
+            || account
+                .is_some_and(|account| proof.plugin.proves(&proof.bytes, &account.password, &proof.nonce));
+        let denied = || denied(&login.user, &proof.bytes);
+        let error = script.login.error.clone().or_else(|| (!known).then(denied));
         login.refused = error.as_ref().map(|error| error.code);
         self.server.records.count(&self.server.records.logins);
         self.record(script, || Event::Login(login));
-        let fast = error.is_none() && plugin == Plugin::CachingSha2 && !proof.is_empty();
-        let mut sender = self.sender(&script.login.delivery, sequence.wrapping_add(1));
-        if fast {
-            // Fast authentication succeeded.
-            sender.packet(|bytes| bytes.extend_from_slice(&[0x01, 0x03])).await?;
-        }
-        match &error {
-            Some(error) => sender.packet(|bytes| error.write(bytes, true)).await?,
-            None => sender.packet(ok).await?,
-        }
+        self.answer_login(script, &proof, error.as_ref()).await
+    }
+
+    /// Lets the client in, or tells it why not.
+    async fn answer_login(
+        &mut self,
+        script: &Script,
+        proof: &Proof,
+        error: Option<&ServerError>,
+    ) -> Result<(), End> {
+        let mut sender = self.sender(&script.login.delivery, proof.sequence.wrapping_add(1));
+        let Some(error) = error else {
+            if proof.plugin == Plugin::CachingSha2 && !proof.bytes.is_empty() {
+                // Fast authentication succeeded.
+                sender.packet(|bytes| bytes.extend_from_slice(&[0x01, 0x03])).await?;
+            }
+            sender.packet(ok).await?;
+            return Ok(sender.finish().await?);
+        };
+        sender.packet(|bytes| error.write(bytes, true)).await?;
         sender.finish().await?;
-        if error.is_none() {
-            return Ok(());
-        }
         self.server.records.count(&self.server.records.refused);
         Err(End::Cut(Then::Close))
     }
 
-    /// Asks for the password itself: plain under TLS; otherwise the client wants a key to encrypt it with, which no
-    /// simulated server has.
-    async fn whole_password(&mut self, sequence: u8, tls: bool) -> Result<(Vec<u8>, u8), End> {
-        self.send_packet(sequence.wrapping_add(1), |bytes| bytes.extend_from_slice(&[0x01, 0x04])).await?;
+    /// Asks for a proof by the plugin that is wanted, where the client has used another.
+    async fn switched(&mut self, mut proof: Proof, wanted: Option<&Plugin>) -> Result<Proof, End> {
+        let Some(wanted) = wanted.filter(|wanted| **wanted != proof.plugin) else { return Ok(proof) };
+        // Another challenge than that of the greeting.
+        proof.nonce.rotate_left(1);
+        let next = proof.sequence.wrapping_add(1);
+        self.send_packet(next, |bytes| switch(bytes, wanted, &proof.nonce)).await?;
         let (sequence, packet) = self.receive().await?;
-        if tls || packet[..] != [0x02] {
-            return Ok((packet.to_vec(), sequence));
+        Ok(Proof { bytes: packet.to_vec(), plugin: wanted.clone(), sequence, ..proof })
+    }
+
+    /// Asks for the password itself where it is proved by `caching_sha2_password`: it comes plain under TLS; otherwise the
+    /// client wants a key to encrypt it with, which no simulated server has.
+    async fn whole_password(&mut self, proof: Proof, tls: bool) -> Result<Proof, End> {
+        if proof.plugin != Plugin::CachingSha2 || proof.bytes.is_empty() {
+            return Ok(proof);
         }
-        self.send_packet(sequence.wrapping_add(1), |bytes| bytes.extend_from_slice(NO_KEY)).await?;
-        let (sequence, packet) = self.receive().await?;
-        Ok((packet.to_vec(), sequence))
+        let next = proof.sequence.wrapping_add(1);
+        self.send_packet(next, |bytes| bytes.extend_from_slice(&[0x01, 0x04])).await?;
+        let (mut sequence, mut packet) = self.receive().await?;
+        if !tls && packet[..] == [0x02] {
+            self.send_packet(sequence.wrapping_add(1), |bytes| bytes.extend_from_slice(NO_KEY)).await?;
+            (sequence, packet) = self.receive().await?;
+        }
+        Ok(Proof { bytes: packet.to_vec(), plugin: Plugin::Clear, sequence, ..proof })
+    }
+}
+
+/// What a client has sent to prove its password.
+struct Proof {
+    bytes: Vec<u8>,
+    /// The plugin by which it does.
+    plugin: Plugin,
+    /// What it was challenged with.
+    nonce: [u8; NONCE],
+    /// The number of the packet.
+    sequence: u8,
+}
+
+impl Proof {
+    /// The password, where the proof is the password itself.
+    fn password(&self) -> Option<String> {
+        let password = self.bytes.strip_suffix(b"\0").unwrap_or(&self.bytes);
+        (self.plugin == Plugin::Clear).then(|| String::from_utf8_lossy(password).into_owned())
     }
 }
 

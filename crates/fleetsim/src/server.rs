@@ -61,14 +61,11 @@ impl Server {
     }
 
     /// A session's thread is gone. Said twice, it counts once.
-    pub(crate) fn leave(&self, session: &Handle) {
-        let removed = {
-            let mut sessions = self.sessions();
-            let is_it =
-                sessions.get(&session.id).is_some_and(|other| std::ptr::eq(&raw const **other, session));
-            is_it && sessions.remove(&session.id).is_some()
-        };
-        if removed {
+    pub(crate) fn leave(&self, session: &Arc<Handle>) {
+        let mut sessions = self.sessions();
+        // After a restart its number may be another's.
+        if sessions.get(&session.id).is_some_and(|other| Arc::ptr_eq(other, session)) {
+            sessions.remove(&session.id);
             self.records.threads.down();
         }
     }

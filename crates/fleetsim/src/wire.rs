@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 pub(crate) const MAX_PAYLOAD: usize = 0xff_ff_ff;
 
 /// The longest packet a client may send.
-const MAX_INCOMING: usize = 1 << 20;
+pub(crate) const MAX_INCOMING: usize = 1 << 20;
 
 /// Appends a length-encoded integer.
 pub(crate) fn put_integer(bytes: &mut Vec<u8>, n: u64) {
