@@ -82,11 +82,7 @@ impl State {
         let at = match self {
             Self::BeforeTheAnswer => At::Byte(0),
             Self::InAColumn => At::In { packet: random.u64(1..=COLUMNS), byte: random.u64(1..20) },
-<<<<<<< HEAD
-            Self::BetweenPackets => At::Packet(random.u64(1..=(first_row + ROWS))),
-=======
             Self::BetweenPackets => At::Packet(random.u64(1..=first_row + ROWS)),
->>>>>>> 895c641 (The simulator's manners in order: who may know it, what it is not, how it counts)
             Self::InARow => {
                 At::In { packet: random.u64(first_row..first_row + ROWS), byte: random.u64(1..10) }
             }
