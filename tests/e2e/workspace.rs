@@ -60,9 +60,10 @@ fn the_crates_know_each_other_only_along_the_datas_way() {
 #[test]
 fn only_the_tests_of_those_that_ask_servers_know_the_simulator() {
     let packages = packages();
-    let knows = |package: &Package| package.dependencies.iter().any(|other| other.name == "fleetsim");
-    let known: Vec<_> = packages.iter().filter(|(_, package)| knows(package)).map(|(name, _)| name).collect();
-    assert_eq!(known, ["fleet-collector", "fleet-query-exporter"]);
+    let knows_it = |package: &Package| package.dependencies.iter().any(|other| other.name == "fleetsim");
+    let those: Vec<_> =
+        packages.iter().filter(|(_, package)| knows_it(package)).map(|(name, _)| name).collect();
+    assert_eq!(those, ["fleet-collector", "fleet-query-exporter"]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) enum Task {
 impl Task {
     /// What the script has for it, else what is built in.
     pub(crate) fn of(script: &Script, statement: &Statement<'_>, port: u16) -> Self {
-        if !script.mariadb && starts_with(statement.text, "set statement ") {
+        if !statement.mariadb && starts_with(statement.text, "set statement ") {
             return Self::error(1064);
         }
         script.answer(statement).map_or_else(|| Self::built_in(script, statement, port), Self::Answer)
@@ -118,7 +118,7 @@ fn value(
     expression: &str,
     port: u16,
 ) -> Result<Option<(Option<String>, Kind)>, ServerError> {
-    let smaller = |kind: Kind| if script.mariadb { (SMALL, kind.1) } else { kind };
+    let smaller = |kind: Kind| if statement.mariadb { (SMALL, kind.1) } else { kind };
     let some = |value: &dyn ToString, kind| Ok(Some((Some(value.to_string()), kind)));
     let Some(name) = expression.strip_prefix("@@") else {
         let function = expression.to_ascii_lowercase();

@@ -56,7 +56,7 @@ impl Session {
     }
 
     async fn query(&mut self, script: &Script, text: &str) -> Result<(), End> {
-        let statement = Statement::read(text, script.mariadb, self.handle.id, &self.settings);
+        let statement = Statement::read(text, self.handle.id, &self.settings);
         let (task, limit) = (Task::of(script, &statement, self.server.port), statement.limit);
         if !matches!(task, Task::Kill { .. }) {
             self.server.records.count(&self.server.records.statements);
@@ -94,7 +94,7 @@ impl Session {
         answer: &Answer,
         limit: Option<Duration>,
     ) -> Result<StatementEnd, End> {
-        let handle = Arc::clone(&self.handle);
+        let (handle, mariadb) = (Arc::clone(&self.handle), self.settings.mariadb);
         let wait = async {
             match (answer.wait, limit) {
                 (Wait::No, _) => {
@@ -103,7 +103,7 @@ impl Session {
                 }
                 (Wait::Limit, Some(limit)) => {
                     self.open.sleep(&self.stream, limit).await;
-                    Some((StatementEnd::Limit, if script.mariadb { 1969 } else { 3024 }))
+                    Some((StatementEnd::Limit, if mariadb { 1969 } else { 3024 }))
                 }
                 (Wait::Limit, None) | (Wait::Kill, _) => self.open.wait(&self.stream).await,
             }
@@ -126,7 +126,7 @@ impl Session {
         let target = self.server.session(session);
         self.record(script, || Event::Kill { session, query_only, found: target.is_some() });
         if session == self.handle.id && !matches!(script.kill, Kill::Refuse(_)) {
-            return self.kill_itself(script, query_only).await;
+            return self.kill_itself(query_only).await;
         }
         let refusal = match (&script.kill, &target) {
             (Kill::Refuse(error), _) => Some(error.clone()),
@@ -156,8 +156,8 @@ impl Session {
     }
 
     /// The only KILL whose victim hears of it.
-    async fn kill_itself(&mut self, script: &Script, query_only: bool) -> Result<(), End> {
-        let code = if script.mariadb && !query_only { 1927 } else { 1317 };
+    async fn kill_itself(&mut self, query_only: bool) -> Result<(), End> {
+        let code = if self.settings.mariadb && !query_only { 1927 } else { 1317 };
         self.send_error(&ServerError::from(code), 1).await?;
         if query_only { Ok(()) } else { Err(End::Cut(Then::Close)) }
     }

@@ -131,6 +131,7 @@ impl Arrival {
 pub(crate) async fn serve(arrival: Arrival) {
     let Arrival { thread, open, tcp, threads } = arrival;
     let (server, handle) = (Arc::clone(&thread.0), Arc::clone(&thread.1));
+    let script = server.script();
     let mut session = Session {
         handle,
         stream: Stream::new(tcp),
@@ -138,10 +139,9 @@ pub(crate) async fn serve(arrival: Arrival) {
         frames: Frames::default(),
         open,
         capabilities: 0,
-        settings: Settings::default(),
+        settings: Settings { mariadb: script.mariadb, ..Settings::default() },
         server,
     };
-    let script = session.server.script();
     session.record(&script, || Event::Connected);
     let handle = Arc::clone(&session.handle);
     let end = select! {

@@ -13,14 +13,17 @@ pub struct Statement<'a> {
     pub limit: Option<Duration>,
     /// The schema of its session.
     pub database: Option<&'a str>,
+    /// Whether its session is one of MariaDB.
+    pub(crate) mariadb: bool,
 }
 
 impl<'a> Statement<'a> {
     /// Reads the limit from the text, in the server's dialect.
-    pub(crate) fn read(text: &'a str, mariadb: bool, connection: u64, settings: &'a Settings) -> Self {
+    pub(crate) fn read(text: &'a str, connection: u64, settings: &'a Settings) -> Self {
         let session_limit = Some(settings.limit).filter(|limit| !limit.is_zero());
+        let mariadb = settings.mariadb;
         let limit = own_limit(text, mariadb).or(session_limit);
-        Self { text, connection, limit, database: settings.database.as_deref() }
+        Self { text, connection, limit, database: settings.database.as_deref(), mariadb }
     }
 
     /// The comment before its first word, without its signs: who asks. Empty where there is none.
@@ -41,6 +44,8 @@ impl<'a> Statement<'a> {
 /// What a session is set to.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
+    /// Whether it is one of MariaDB: as its server was when it began, since no server changes its dialect in mid-session.
+    pub(crate) mariadb: bool,
     /// Its time limit for a statement; 0 for none.
     pub(crate) limit: Duration,
     /// Its schema.
@@ -104,8 +109,8 @@ mod tests {
 
     fn check(text: &str, tag: &str, body: &str, limit_ms: Option<u64>) {
         let mariadb = starts_with(text, "set");
-        let settings = Settings { limit: Duration::from_secs(9), database: None };
-        let statement = Statement::read(text, mariadb, 1, &settings);
+        let settings = Settings { mariadb, limit: Duration::from_secs(9), database: None };
+        let statement = Statement::read(text, 1, &settings);
         assert_eq!((statement.tag(), statement.body()), (tag, body), "{text}");
         let limit = limit_ms.map_or(Duration::from_secs(9), Duration::from_millis);
         assert_eq!(statement.limit, Some(limit), "{text}");

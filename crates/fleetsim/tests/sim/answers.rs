@@ -204,9 +204,13 @@ async fn a_dialects_own_words_are_errors_to_the_other() {
     ask(&mut client, "SET SESSION max_execution_time = 20").await.unwrap();
     assert_eq!(code(ask(&mut client, "show hang").await), 3024);
 
-    let sim = start(script(Preset::MariaDb118)).await;
+    let sql = "SET STATEMENT max_statement_time=0.02 FOR hang";
+    let mut sim = start(script(Preset::MariaDb118)).await;
     let mut client = connect(&sim).await;
-    assert_eq!(code(ask(&mut client, "SET STATEMENT max_statement_time=0.02 FOR hang").await), 1969);
+    assert_eq!(code(ask(&mut client, sql).await), 1969);
+    sim.set(script(Preset::MySql84)).await.unwrap();
+    assert_eq!(code(ask(&mut client, sql).await), 1969, "a session keeps its dialect");
+    assert_eq!(code(ask(&mut connect(&sim).await, sql).await), 1064);
     assert_pending("a hint is a comment", ask(&mut client, "select /*+ MAX_EXECUTION_TIME(20) */ hang"))
         .await;
 }
