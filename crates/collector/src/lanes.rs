@@ -49,6 +49,9 @@ const NO_SUCH_SESSION: u16 = 1094;
 /// After a server's own limit for a query has passed, this much later it has ended.
 const LIMIT_SLACK: Duration = Duration::from_secs(2);
 
+/// A server that was told to end a session and still lists it is short of breath: its limits pass late too.
+const STALLED_SLACK: Duration = Duration::from_secs(10);
+
 /// What the lanes of all targets share.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -284,8 +287,9 @@ impl Lanes {
         let lanes = Arc::clone(self);
         let (heard, side) = oneshot::channel();
         let kill = async move {
-            if !(may_kill && lanes.stop(id, &server, heard).await) {
-                sleep_until(server_limit + LIMIT_SLACK).await;
+            let left = if may_kill { lanes.stop(id, &server, heard).await } else { Some(LIMIT_SLACK) };
+            if let Some(slack) = left {
+                sleep_until(server_limit + slack).await;
             }
             drop((open, permit));
         };
@@ -293,14 +297,19 @@ impl Lanes {
         may_kill.then_some(side)
     }
 
-    /// Ends a session at the server, within bounds, and counts what became of that. Returns whether it is gone.
-    async fn stop(&self, id: u64, server: &Server, heard: oneshot::Sender<()>) -> bool {
+    /// Ends a session at the server, within bounds, and counts what became of that. None if it is gone, else how long
+    /// after the server's own limit it is taken for gone.
+    async fn stop(&self, id: u64, server: &Server, heard: oneshot::Sender<()>) -> Option<Duration> {
         let mut result = KillResult::Unreachable;
         let killing = self.kill(id, server, heard, &mut result);
         let gone = timeout(KILL_TIMEOUT, killing).await.unwrap_or(false);
         self.stats.killed(result);
         tracing::debug!(target = %self.target.name, id, result = result.as_str(), gone, "kill");
-        gone
+        match result {
+            _ if gone => None,
+            KillResult::Killed => Some(STALLED_SLACK),
+            _ => Some(LIMIT_SLACK),
+        }
     }
 
     /// Kills the session, not only its query: we will not use it again, and KILL QUERY could meet a later query.

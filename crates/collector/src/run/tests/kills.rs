@@ -60,7 +60,8 @@ async fn t16_each_result_of_a_kill_is_counted_and_frees_the_lane_in_its_own_time
     // The same, but our own two seconds for it end later than that.
     check(Connect { after: 60 * SECOND, ..session([]) }, "\"unreachable\"} 1", at(7500)).await;
     check(session([mute()]), "\"unreachable\"} 1", at(7500)).await;
-    check(lingers(60 * SECOND), "\"killed\"} 1", at(7500)).await;
+    // Told, and still there: the server stalls, and its limit of 5 s is not trusted before ten more have passed.
+    check(lingers(60 * SECOND), "\"killed\"} 1", at(15_000)).await;
 }
 
 #[tokio::test(start_paused = true)]
