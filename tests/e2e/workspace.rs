@@ -34,6 +34,7 @@ fn the_crates_know_each_other_only_along_the_datas_way() {
             (&[][..], &["sqlx", "hyper", "prometheus-client", "serde", "toml", "tracing"][..]),
         ),
         ("fleet-collector", (&[], &["hyper", "toml", "serde", "prometheus-client", "humantime-serde"])),
+        ("fleet-history", (&[], &["hyper", "toml", "serde", "prometheus-client", "humantime-serde"])),
         ("fleet-http", (&["fleet-collector"], &["sqlx", "toml", "serde"])),
         (
             "fleet-query-exporter",
