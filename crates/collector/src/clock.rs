@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// Moments are counted from this long before boot: what an earlier process read may be older than this boot. Longer than
+/// any age limit.
+const BEFORE_BOOT: Duration = Duration::from_hours(400 * 24);
+
 /// A moment on `CLOCK_BOOTTIME`. Unlike tokio's monotonic clock it goes on while the machine is suspended, so a
 /// result read before a night's sleep is a night old; unlike the wall clock nobody can set it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,18 +19,24 @@ impl BootTime {
         let time = clock_gettime(ClockId::Boottime);
         // The kernel counts up from zero and keeps the nanoseconds below a second; the defaults are never taken.
         let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        Self(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default()))
+        Self::from_boot(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default()))
     }
 
     /// The moment this long after boot, for tests of ages.
     pub const fn from_boot(since_boot: Duration) -> Self {
-        Self(since_boot)
+        Self(BEFORE_BOOT.saturating_add(since_boot))
     }
 
     /// The moment `later` after this one.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {
         Self(self.0.saturating_add(later))
+    }
+
+    /// The moment `earlier` before this one, however long the machine has run; 400 days before boot at the earliest.
+    #[must_use]
+    pub fn before(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(earlier))
     }
 
     /// How long ago `earlier` was; zero if it is still to come.

@@ -41,6 +41,6 @@ pub use rollup::TargetStats;
 pub use rows::Rows;
 pub use run::trial;
 pub use run::{Item, ItemSpec, NotStarted, Report, Success};
-pub use snapshot::{Cut, FamilyText, ItemId, Snapshot};
+pub use snapshot::{Cut, FamilyText, ItemId, NotRestored, Snapshot};
 pub use target::{Address, Isolation, Password, Secret, SessionSettings, Target, Tls, TlsMode};
 pub use version::{VersionRange, When};

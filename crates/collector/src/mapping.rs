@@ -30,6 +30,15 @@ struct Feed {
     labelled: bool,
 }
 
+impl Feed {
+    /// Whether a series has this one's name and constant labels.
+    fn begins(&self, series: &[u8]) -> bool {
+        let behind: &[u8] = if self.labelled { b",}" } else { b"{" };
+        let rest = series.strip_prefix(self.prefix.as_bytes());
+        rest.is_some_and(|rest| rest.first().map_or(!self.labelled, |next| behind.contains(next)))
+    }
+}
+
 /// What an answer became.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Mapped {
@@ -71,6 +80,23 @@ impl Plan {
     /// For each family, one of the metrics that feed it.
     pub(crate) fn family_metrics(&self) -> impl Iterator<Item = usize> {
         self.families.iter().map(|feeds| feeds[0].metric)
+    }
+
+    /// How many series these are, if each is one that this plan could write for the family of this place, and none is there
+    /// twice.
+    pub(crate) fn series_in<'a>(
+        &self,
+        family: usize,
+        series: impl Iterator<Item = &'a [u8]>,
+    ) -> Option<usize> {
+        let feeds = self.families.get(family)?;
+        let mut seen = HashSet::new();
+        for series in series {
+            if !(feeds.iter().any(|feed| feed.begins(series)) && seen.insert(identity(series))) {
+                return None;
+            }
+        }
+        Some(seen.len())
     }
 
     /// Turns an answer into the lines of each family, or says why it does not fit.

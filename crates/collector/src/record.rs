@@ -11,8 +11,8 @@ use crate::{BootTime, Failure, Success, hour::Hour, rollup::wall_ms};
 /// When something was, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment {
-    wall_ms: u64,
-    boot: BootTime,
+    pub(crate) wall_ms: u64,
+    pub(crate) boot: BootTime,
 }
 
 impl Moment {
@@ -22,7 +22,7 @@ impl Moment {
 }
 
 /// How long a run took, and how late it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Took {
     /// From the tick to the start of the run, the wait for permits included.
     pub lateness: Duration,
@@ -82,6 +82,20 @@ impl ItemRecord {
     /// Goes on from another's runs.
     pub(crate) fn follow(&self, before: &Self) {
         self.0.store(before.0.load_full());
+    }
+
+    /// The last run was one of an earlier process, unless there has been one since.
+    pub(crate) fn restored(&self, read: Moment, took: Took, rows: usize, series: usize) {
+        let last = LastRun {
+            ended_ms: read.wall_ms,
+            took,
+            outcome: Outcome::Success(None),
+            failures: 0,
+            since_ms: read.wall_ms,
+            result: Some(ResultFacts { rows, series, at: read.boot }),
+        };
+        let none: Option<Arc<LastRun>> = None;
+        self.0.compare_and_swap(&none, Some(Arc::new(last)));
     }
 
     /// Takes note of a run. One item's runs follow each other, so nobody comes between.

@@ -15,7 +15,7 @@ use crate::{
     query::ResultLimits,
     record::{ItemRecord, Moment, Took},
     rollup::TargetStats,
-    snapshot::{Slot, Snapshot},
+    snapshot::{NotRestored, Slot, Snapshot},
     statement::{Limited, Statement},
 };
 
@@ -185,6 +185,22 @@ impl Item {
     /// Whether it has a result within its age limit, and so on the page.
     pub fn is_shown(&self) -> bool {
         self.slot.is_shown(BootTime::now())
+    }
+
+    /// Its result as bytes, for [`Item::restore`] in another process.
+    pub fn result_bytes(&self) -> Option<Vec<u8>> {
+        self.slot.to_bytes(Moment::now())
+    }
+
+    /// The number of its result, if that is a single one.
+    pub fn single_value(&self) -> Option<f64> {
+        self.slot.single_value()
+    }
+
+    /// Takes over the result that an earlier process had, unless there is a newer one. It shows its true age, and is not
+    /// shown beyond its limit. Gives its age.
+    pub fn restore(&self, bytes: &[u8]) -> Result<Duration, NotRestored> {
+        self.snapshot.restore(&self.slot, bytes, Moment::now(), self.spec.expire_after)
     }
 
     /// Takes note of how a run went, for whoever looks; it changes nothing. `lateness` is from the tick to the lane.

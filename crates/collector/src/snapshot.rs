@@ -4,6 +4,7 @@
 //! other, and no lock is held while a whole fleet is read.
 
 mod cut;
+mod kept;
 mod reading;
 
 use std::{
@@ -29,6 +30,7 @@ use crate::{
 };
 
 pub use cut::Cut;
+pub use kept::NotRestored;
 pub use reading::{Names, Piece, Reading};
 
 /// Fragments of this size and more are compressed by themselves; smaller ones would gain too little without their
@@ -217,8 +219,8 @@ impl Snapshot {
         expire_after: Duration,
     ) -> Result<(), Failure> {
         let growth = mapped.bytes() - slot.current.load().as_ref().map_or(0, |published| published.bytes);
-        let max_bytes = self.max_bytes.load(Relaxed);
-        if growth > 0 && self.bytes().saturating_add(growth) > max_bytes {
+        if !self.has_room_for(growth) {
+            let max_bytes = self.max_bytes.load(Relaxed);
             let message = format!(
                 "the page would be larger than {max_bytes} bytes: select less, or raise max_page_bytes"
             );
@@ -230,6 +232,11 @@ impl Snapshot {
             count_hidden(sources, slot, before.as_deref(), now);
         }
         Ok(())
+    }
+
+    /// Whether the page may grow by so many bytes. It may always shrink.
+    fn has_room_for(&self, growth: i64) -> bool {
+        growth <= 0 || self.bytes().saturating_add(growth) <= self.max_bytes.load(Relaxed)
     }
 
     /// Compresses what the next reader will want so, as far as the last result was: where results come more often than
@@ -466,11 +473,7 @@ impl Slot {
         }
         let id = self.id.clone();
         let new = Self::new(id, spec, Arc::clone(&self.stats), Arc::clone(&self.totals));
-        let same_result = self.limits == new.limits
-            && self.plan == new.plan
-            && self.target.data() == new.target.data()
-            && self.query.yields() == new.query.yields();
-        if !same_result {
+        if self.says() != new.says() {
             return Arc::new(new);
         }
         if same_query {
@@ -512,16 +515,25 @@ impl Slot {
         self.last_success_ms.store(wall_ms(), Relaxed);
         self.tried.store(true, Relaxed);
         self.absent.store(false, Relaxed);
-        let published = Published {
-            at: now,
-            expires: now.plus(expire_after),
+        self.swap(Some(self.published(mapped, now, expire_after)))
+    }
+
+    fn published(&self, mapped: Mapped, at: BootTime, expire_after: Duration) -> Published {
+        Published {
+            at,
+            expires: at.plus(expire_after),
             first_id: self.totals.next_id.fetch_add(mapped.fragments.len() as u64, Relaxed),
             series: i64::try_from(mapped.series).unwrap_or(i64::MAX),
             bytes: mapped.bytes(),
             packed: large(&mapped.fragments).map(|place| (place, Arc::new(self.totals.packed()))).collect(),
             fragments: mapped.fragments,
-        };
-        self.swap(Some(published))
+        }
+    }
+
+    /// The result of an earlier process, read at this moment, is there: the item has been tried.
+    fn restored(&self, read_ms: u64) {
+        self.last_success_ms.fetch_max(read_ms, Relaxed);
+        self.mark_tried();
     }
 
     /// The item has had its turn, with or without a result; the last good one stays until its age limit.

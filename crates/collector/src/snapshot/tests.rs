@@ -8,20 +8,20 @@ use crate::{
     testing::{self, metric, query, rows, target},
 };
 
-const AGE: Duration = Duration::from_secs(60);
+pub(super) const AGE: Duration = Duration::from_secs(60);
 
-fn at(seconds: u64) -> BootTime {
+pub(super) fn at(seconds: u64) -> BootTime {
     BootTime::from_boot(Duration::from_secs(seconds))
 }
 
 /// A snapshot of these queries, each on each of these targets, and the items' places, query by query.
-fn arranged(queries: &[Query], targets: &[&str]) -> (Snapshot, Vec<Arc<Slot>>) {
+pub(super) fn arranged(queries: &[Query], targets: &[&str]) -> (Snapshot, Vec<Arc<Slot>>) {
     let snapshot = Snapshot::default();
     let slots = arrange(&snapshot, queries, targets);
     (snapshot, slots)
 }
 
-fn arrange(snapshot: &Snapshot, queries: &[Query], targets: &[&str]) -> Vec<Arc<Slot>> {
+pub(super) fn arrange(snapshot: &Snapshot, queries: &[Query], targets: &[&str]) -> Vec<Arc<Slot>> {
     let targets: Vec<_> = targets.iter().map(|name| Arc::new(target(name))).collect();
     let queries = queries.iter().map(|query| Arc::new(query.clone()));
     let specs: Vec<_> = queries
@@ -36,12 +36,12 @@ fn spec(query: Arc<Query>, target: Arc<Target>) -> ItemSpec {
 }
 
 /// A query `name` whose rows are `who|n`, for one family.
-fn simple(name: &str, family: &str) -> Query {
+pub(super) fn simple(name: &str, family: &str) -> Query {
     query(name, vec![metric(family, "n", &["who"])])
 }
 
 /// Publishes the rows `who|n` as read at this second.
-fn publish(snapshot: &Snapshot, slot: &Arc<Slot>, second: u64, table: &[&str]) {
+pub(super) fn publish(snapshot: &Snapshot, slot: &Arc<Slot>, second: u64, table: &[&str]) {
     let mapped =
         slot.plan.map(&slot.query, ResultLimits::default(), &rows(ResultLimits::default(), "who|n", table));
     snapshot.publish(slot, mapped.unwrap(), at(second), AGE).unwrap();
