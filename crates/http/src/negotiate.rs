@@ -154,59 +154,10 @@ fn thousandths(text: &str) -> Option<u16> {
     (!weight.is_nan()).then(|| (weight.clamp(0.0, 1.0) * 1000.0).ceil() as u16)
 }
 
+// What known clients send, and each way to ask for an encoding, is in tests/pages/forms.rs.
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What Prometheus of these versions sends, as its source has it, and what it gets.
-    #[test]
-    fn each_prometheus_gets_openmetrics() {
-        #[track_caller]
-        fn check(accept: &str) {
-            assert_eq!(format([accept]), Format::OpenMetrics, "{accept}");
-        }
-        // 2.37 to 2.48
-        check(
-            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
-             text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-        );
-        // The same with native histograms.
-        check(
-            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
-             application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,\
-             text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-        );
-        // 2.49.0
-        check(
-            "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
-             text/plain;version=0.0.4;q=0.3,*/*;q=2",
-        );
-        // 2.49.1 to 2.55
-        check(
-            "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
-             text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
-        );
-        // 3.0 to 3.3
-        check(
-            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-             application/openmetrics-text;version=0.0.1;escaping=allow-utf-8;q=0.5,\
-             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
-             text/plain;version=0.0.4;escaping=allow-utf-8;q=0.3,*/*;q=0.2",
-        );
-        // 3.4 to 3.14
-        check(
-            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-             application/openmetrics-text;version=0.0.1;q=0.5,\
-             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
-        );
-        // The same with native histograms.
-        check(
-            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
-             application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
-             application/openmetrics-text;version=0.0.1;q=0.4,\
-             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
-        );
-    }
 
     #[test]
     fn each_accept_has_its_format() {
@@ -251,37 +202,5 @@ mod tests {
         let accept = ["text/plain;q=0.5", "application/openmetrics-text;version=1.0.0"];
         assert_eq!(format(accept), Format::OpenMetrics);
         assert_eq!(encoding(["br", "gzip"]), Encoding::Gzip);
-    }
-
-    #[test]
-    fn gzip_is_sent_to_those_who_want_it() {
-        use Encoding::{Gzip, Identity};
-        #[track_caller]
-        fn check(accept: &str, expected: Encoding) {
-            assert_eq!(encoding([accept]), expected, "{accept}");
-        }
-        assert_eq!(encoding([]), Identity, "no header");
-        check("", Identity);
-        check("gzip", Gzip);
-        check("GZip", Gzip);
-        check("x-gzip", Gzip);
-        check("gzip, deflate, br, zstd", Gzip);
-        check("deflate, br", Identity);
-        check("br", Identity);
-        check("identity", Identity);
-        check("*", Gzip);
-        check("*;q=0", Identity);
-        check("gzip;q=0", Identity);
-        check("gzip;q=0.0", Identity);
-        check("gzip;q=0, *", Identity);
-        check("gzip; q=0.001", Gzip);
-        check("gzip;q=2", Gzip);
-        check("gzip;q=x", Identity);
-        check("identity, gzip;q=0.5", Identity);
-        check("identity;q=0.5, gzip", Gzip);
-        check("gzip;q=0.5, identity;q=0.5", Gzip);
-        check("identity;q=0", Identity);
-        check("gzipped", Identity);
-        check(";q=1,,", Identity);
     }
 }

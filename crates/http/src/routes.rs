@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_request_has_its_answer() {
+    async fn t56_each_request_has_its_answer() {
         const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
         const NOT_FOUND: &str = "not found; there are /, /metrics, /metrics/{group}, /probe, /sd, /status, /status.json, /-/metrics, /-/healthy, /-/ready, /-/reload and /-/config/items\n";
         check("GET", "/", 200, HTML, "<!DOCTYPE html>").await;
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn as_many_scrapes_as_are_allowed_at_once_are_answered_and_no_more() {
+    async fn t52_as_many_scrapes_as_are_allowed_at_once_are_answered_and_no_more() {
         let state = state();
         let mut answers = Vec::new();
         for _ in 0..64 {

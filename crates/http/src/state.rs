@@ -122,7 +122,7 @@ impl Refused {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RefusedLabels {
-    reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 impl HttpMetrics {

@@ -1,6 +1,6 @@
 //! The server over real sockets, spoken to byte by byte.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Mutex};
 
 use bytes::Bytes;
 use fleet_collector::{Family, FamilyText, Kind, Snapshot};
@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::{HttpMetrics, Scope, Sources};
+use crate::{HttpMetrics, Scope, Sources, state::RefusedLabels};
 
 /// For what comes at once unless something is broken.
 const SOON: Duration = Duration::from_secs(20);
@@ -18,11 +18,23 @@ const LARGE: usize = 32 << 20;
 
 /// A state whose `/metrics` is at least this long.
 fn state(size: usize) -> Arc<State> {
+    state_of(&Arc::new(Mutex::new(result(size))))
+}
+
+/// A result of this size and a little more.
+fn result(size: usize) -> Bytes {
+    Bytes::from(format!("up 1{}\n", " ".repeat(size)))
+}
+
+/// A state whose `/metrics` has the result that is current.
+fn state_of(current: &Arc<Mutex<Bytes>>) -> Arc<State> {
     let mut registry = Registry::default();
     let metrics = HttpMetrics::register(&mut registry);
-    let line = Bytes::from(format!("up 1{}\n", " ".repeat(size)));
+    let current = Arc::clone(current);
     let family = Arc::new(Family { name: "up".into(), help: "Answers.".into(), kind: Kind::Gauge });
-    let rollups = move |_: Scope<'_>| vec![FamilyText { family: family.clone(), lines: vec![line.clone()] }];
+    let rollups = move |_: Scope<'_>| {
+        vec![FamilyText { family: family.clone(), lines: vec![current.lock().unwrap().clone()] }]
+    };
     let sources = Sources {
         snapshot: Arc::new(Snapshot::default()),
         rollups: Box::new(rollups),
@@ -108,7 +120,7 @@ async fn a_connection_serves_one_request_after_another() {
 }
 
 #[tokio::test]
-async fn requests_sent_together_are_answered_in_order() {
+async fn t56_requests_sent_together_are_answered_in_order() {
     let server = Server::start(LIMITS, 0).await;
     let mut client = server.connect().await;
     client
@@ -123,7 +135,21 @@ async fn requests_sent_together_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body() {
+async fn t56_who_sends_requests_and_reads_no_answer_is_closed() {
+    let limits = Limits { write_stall: Duration::from_millis(100), ..LIMITS };
+    let server = Server::start(limits, 100_000).await;
+    let (_reader, mut writer) = server.connect().await.0.into_split();
+    let requests = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+    // No more is read than answers go out, so that this ends; if each request were taken, it would not.
+    let sent = timeout(SOON, async { while writer.write_all(requests.as_bytes()).await.is_ok() {} }).await;
+    sent.expect("the server closes");
+    let mut other = server.connect().await;
+    other.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(other.head().await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn t56_head_is_get_without_the_body() {
     let server = Server::start(LIMITS, 100_000).await;
     let mut client = server.connect().await;
     // A HEAD is not observed and a GET shows in the next page only, so both pages are of the same length.
@@ -136,7 +162,7 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn garbage_is_refused() {
+async fn t56_garbage_is_refused() {
     let server = Server::start(LIMITS, 0).await;
     let mut client = server.connect().await;
     client.send("\x16\x03\x01 garbage\r\n\r\n").await;
@@ -145,7 +171,7 @@ async fn garbage_is_refused() {
 }
 
 #[tokio::test]
-async fn a_head_beyond_the_limits_is_refused() {
+async fn t56_a_head_beyond_the_limits_is_refused() {
     let server = Server::start(LIMITS, 0).await;
     for headers in ["x: y\r\n".repeat(MAX_HEADERS + 1), format!("x: {}\r\n", "y".repeat(MAX_BUFFER))] {
         let mut client = server.connect().await;
@@ -155,7 +181,7 @@ async fn a_head_beyond_the_limits_is_refused() {
 }
 
 #[tokio::test]
-async fn a_connection_ends_after_a_request_that_announced_a_body() {
+async fn t56_a_connection_ends_after_a_request_that_announced_a_body() {
     let server = Server::start(LIMITS, 0).await;
     for announced in
         ["content-length: 1000000", "transfer-encoding: chunked", "expect: 100-continue\r\ncontent-length: 5"]
@@ -169,27 +195,38 @@ async fn a_connection_ends_after_a_request_that_announced_a_body() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stops_loses_its_connection() {
+async fn t51_a_reader_that_stops_loses_its_connection_and_the_page_it_held_is_freed() {
     let listener = bind("127.0.0.1:0").await.unwrap();
     let mut client = Client(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
     let (stream, _) = listener.accept().await.unwrap();
     client.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
 
     let graceful = GracefulShutdown::new();
-    let limits = Limits { write_stall: Duration::from_millis(100), ..LIMITS };
-    let state = state(LARGE);
-    let served = connection(stream, state.clone(), limits, graceful.watcher());
+    let limits = Limits { write_stall: Duration::from_millis(500), ..LIMITS };
+    let current = Arc::new(Mutex::new(result(LARGE)));
+    let state = state_of(&current);
+    let mut served = Box::pin(connection(stream, state.clone(), limits, graceful.watcher()));
+    let head = tokio::select! {
+        biased;
+        head = client.head() => head,
+        ended = &mut served => panic!("{ended:?}"),
+    };
+    // A newer result takes its place; the reader alone holds the old one, and cannot hold it back.
+    let old = std::mem::replace(&mut *current.lock().unwrap(), result(0));
+    assert!(!old.is_unique(), "it is being sent");
     let error = timeout(SOON, served).await.unwrap().unwrap_err();
-    ended(&state, &error);
     assert!(format!("{error:?}").contains("the reader took nothing"), "{error:?}");
-    assert_eq!(state.scrapes.available_permits(), 64, "its page is gone");
-
-    let head = client.head().await;
+    assert!(old.is_unique(), "nobody but this test holds it");
+    assert_eq!(state.scrapes.available_permits(), 64, "its place is free");
     assert!(client.rest().await.len() < content_length(&head));
+
+    ended(&state, &error);
+    let refused = state.metrics.refused.get_or_create(&RefusedLabels { reason: "slow_reader" }).get();
+    assert_eq!(refused, 1);
 }
 
 #[tokio::test]
-async fn shutdown_waits_for_a_response_in_flight_and_refuses_new_connections() {
+async fn t55_a_shutdown_waits_for_a_response_in_flight_and_refuses_new_connections() {
     let mut server = Server::start(LIMITS, LARGE).await;
     let mut idle = server.connect().await;
     idle.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -206,7 +243,7 @@ async fn shutdown_waits_for_a_response_in_flight_and_refuses_new_connections() {
 }
 
 #[tokio::test]
-async fn shutdown_drops_what_does_not_finish() {
+async fn t55_a_shutdown_drops_a_reader_that_is_stuck_and_ends_in_time() {
     let limits = Limits { finish: Duration::from_millis(100), ..LIMITS };
     let mut server = Server::start(limits, LARGE).await;
     let mut client = server.connect().await;
@@ -314,6 +351,18 @@ async fn t52_scrapes_that_nobody_reads_are_refused_before_they_fill_the_memory()
     let mut client = server.connect().await;
     client.send("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(client.head().await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn t53_eight_kilobytes_of_accept_are_read_and_answered() {
+    let server = Server::start(LIMITS, 0).await;
+    for accept in ["*/*;q=0.1,".repeat(820), "x".repeat(8 << 10), "\u{20ac}".repeat(2700)] {
+        let mut client = server.connect().await;
+        client.send(&format!("GET /metrics HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\n\r\n")).await;
+        let head = client.head().await;
+        let classic = head.contains("content-type: text/plain; version=0.0.4; charset=utf-8");
+        assert!(head.starts_with("HTTP/1.1 200 OK") && classic, "{head}");
+    }
 }
 
 #[tokio::test]

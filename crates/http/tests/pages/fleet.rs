@@ -26,8 +26,11 @@ use tokio::{
     time::Instant,
 };
 
-/// Rows of a label and a number.
-pub(crate) type Table = Vec<(String, String)>;
+/// Rows of a label, in any bytes, and a number.
+pub(crate) type Table = Vec<(Vec<u8>, String)>;
+
+/// A query, with the families that it feeds.
+pub(crate) type Feeds = (&'static str, &'static [(&'static str, Kind)]);
 
 /// What the next query is answered with.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +70,7 @@ impl Session for Answering {
                 |name: &str| Column { name: name.to_owned(), kind: CellKind::Text, type_name: "CHAR" };
             rows.set_columns(vec![column("who"), column("n")]);
             for (who, n) in &*self.next.0.lock().unwrap() {
-                rows.push([Some(who.as_bytes()), Some(n.as_bytes())].into_iter()).unwrap();
+                rows.push([Some(who.as_slice()), Some(n.as_bytes())].into_iter()).unwrap();
             }
             Ok(())
         })
@@ -86,13 +89,13 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Each query, with the family that it feeds and whether that is a counter, on each target, with its group.
-    pub(crate) fn new(queries: &[(&str, &str, Kind)], targets: &[(&str, &str)]) -> Self {
+    /// Each query on each target, with its group.
+    pub(crate) fn new(queries: &[Feeds], targets: &[(&str, &str)]) -> Self {
         let next = Next::default();
         let snapshot = Arc::new(Snapshot::default());
         let collector = Arc::new(Collector::new(Arc::new(next.clone()), 1, Arc::clone(&snapshot)));
         let targets: Vec<_> = targets.iter().map(|(name, group)| Arc::new(target(name, group))).collect();
-        let queries = queries.iter().map(|(name, family, kind)| Arc::new(query(name, family, *kind)));
+        let queries = queries.iter().map(|(name, families)| Arc::new(query(name, families)));
         let items = queries.flat_map(|query| targets.iter().map(move |target| item(&query, target)));
         let items = collector.arrange(items.collect()).items;
 
@@ -160,17 +163,21 @@ fn bytes(mut page: Page) -> Vec<u8> {
     bytes
 }
 
-fn query(name: &str, family: &str, kind: Kind) -> Query {
-    let family = Family { name: family.to_owned(), help: format!("\"{family}\""), kind };
-    let metric = Metric {
-        family: Arc::new(family),
+fn query(name: &str, families: &[(&str, Kind)]) -> Query {
+    let metrics = families.iter().map(|(family, kind)| metric(family, *kind)).collect();
+    let statement = Some(Statement::check("select who, n from t").unwrap());
+    Query { name: name.into(), statement, variants: Vec::new(), metrics }
+}
+
+fn metric(family: &str, kind: Kind) -> Metric {
+    let help = format!("\"{family}\" \\ of\nsome");
+    Metric {
+        family: Arc::new(Family { name: family.to_owned(), help, kind }),
         labels: vec!["who".to_owned()],
         static_labels: Vec::new(),
         value: ValueSource::Column("n".to_owned()),
         on_null: OnNull::Skip,
-    };
-    let statement = Some(Statement::check("select who, n from t").unwrap());
-    Query { name: name.into(), statement, variants: Vec::new(), metrics: vec![metric] }
+    }
 }
 
 fn target(name: &str, group: &str) -> Target {

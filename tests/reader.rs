@@ -1,4 +1,5 @@
 //! A strict reader of both text formats, written from their specifications; it shares no code with what writes them.
+//! The tests of several crates read with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,18 +70,15 @@ fn check_help(help: &str, open_metrics: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn sample(line: &str) -> Result<Sample, String> {
-    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c))).unwrap_or(line.len());
-    let (name, mut rest) = line.split_at(end);
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err("no name".to_owned());
-    }
+/// A line, as it stands without its end.
+pub(crate) fn sample(line: &str) -> Result<Sample, String> {
+    let (name, mut rest) = split_name(line, "_:")?;
     let mut labels = BTreeMap::new();
     if let Some(inside) = rest.strip_prefix('{') {
         rest = inside;
         loop {
-            let (label, behind) = rest.split_once("=\"").ok_or("no label")?;
-            let (value, behind) = unquoted(behind)?;
+            let (label, behind) = split_name(rest, "_")?;
+            let (value, behind) = unquoted(behind.strip_prefix("=\"").ok_or("no value of a label")?)?;
             if labels.insert(label.to_owned(), value).is_some() {
                 return Err("a label is there twice".to_owned());
             }
@@ -96,10 +94,21 @@ fn sample(line: &str) -> Result<Sample, String> {
     }
     let value = rest.strip_prefix(' ').ok_or("no value")?;
     let plain = value.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-    if !(matches!(value, "NaN" | "+Inf" | "-Inf") || (plain && value.parse::<f64>().is_ok())) {
+    // Beyond a double is no number, either: it costs Prometheus the page.
+    let number = plain && value.parse().is_ok_and(f64::is_finite);
+    if !(number || matches!(value, "NaN" | "+Inf" | "-Inf")) {
         return Err("no number".to_owned());
     }
     Ok((name.to_owned(), labels, value.to_owned()))
+}
+
+/// A name, and what is behind it.
+fn split_name<'a>(text: &'a str, also: &str) -> Result<(&'a str, &'a str), String> {
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || also.contains(c))).unwrap_or(text.len());
+    if end == 0 || text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err("no name".to_owned());
+    }
+    Ok(text.split_at(end))
 }
 
 /// A label's value, and what is behind its closing quote.
