@@ -74,8 +74,9 @@ impl Session {
                 Arc::new(Answer::ok())
             }
         };
+        let seen = script.records || script.watch.is_some();
         let ended = || Ended { server: Arc::clone(&self.server), id: self.handle.id, how: None };
-        let mut ended = script.records.then(ended);
+        let mut ended = seen.then(ended);
         let done = self.perform(script, &answer, limit).await;
         if let Some(ended) = &mut ended {
             ended.how = Some(match &done {
@@ -173,6 +174,6 @@ struct Ended {
 impl Drop for Ended {
     fn drop(&mut self) {
         let how = self.how.unwrap_or(StatementEnd::Killed);
-        self.server.records.add(self.id, Event::StatementEnded(how));
+        self.server.note(&self.server.script(), self.id, || Event::StatementEnded(how));
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     error::ServerError,
     login::{Account, Plugin},
     preset::{DEPRECATE_EOF, Preset, SSL},
+    record::Event,
     statement::{Statement, find},
 };
 
@@ -33,6 +34,7 @@ pub struct Script {
     pub(crate) kill: Kill,
     pub(crate) max_connections: Option<u64>,
     pub(crate) records: bool,
+    pub(crate) watch: Option<Watch>,
 }
 
 /// The first words of a server.
@@ -131,6 +133,9 @@ pub enum Kill {
 /// Chooses an answer.
 pub(crate) type Choose = Arc<dyn Fn(&Statement<'_>) -> Option<Answer> + Send + Sync>;
 
+/// Is told what happens, with the number of the session.
+pub(crate) type Watch = Arc<dyn Fn(u64, &Event) + Send + Sync>;
+
 /// Which statements get which answer.
 #[derive(Clone)]
 pub(crate) enum Rule {
@@ -182,6 +187,7 @@ impl Script {
             kill: Kill::default(),
             max_connections: None,
             records: true,
+            watch: None,
         }
     }
 
@@ -370,6 +376,13 @@ impl Script {
     #[must_use]
     pub fn records(self, records: bool) -> Self {
         Self { records, ..self }
+    }
+
+    /// Whatever happens is told to this too, with the number of the session, at once and whether it is kept or not: for
+    /// who counts over a whole fleet.
+    #[must_use]
+    pub fn watch(self, watch: impl Fn(u64, &Event) + Send + Sync + 'static) -> Self {
+        Self { watch: Some(Arc::new(watch)), ..self }
     }
 
     /// The answer of the first rule that fits.

@@ -10,7 +10,11 @@ use std::{
 
 use tokio::{net::TcpStream, sync::Notify};
 
-use crate::{record::Records, script::Script, stream::is_closed};
+use crate::{
+    record::{Event, Records},
+    script::Script,
+    stream::is_closed,
+};
 
 /// One simulated server.
 #[derive(Debug)]
@@ -77,6 +81,22 @@ impl Server {
     /// Sessions are numbered from the first again.
     pub(crate) fn restart(&self) {
         self.next_id.store(self.script().first_id, Ordering::Relaxed);
+    }
+
+    /// Something has happened: it is kept and told as the script has it.
+    pub(crate) fn note(&self, script: &Script, session: u64, event: impl FnOnce() -> Event) {
+        if !script.records && script.watch.is_none() {
+            return self.records.notify();
+        }
+        let event = event();
+        if let Some(watch) = &script.watch {
+            watch(session, &event);
+        }
+        if script.records {
+            self.records.add(session, event);
+        } else {
+            self.records.notify();
+        }
     }
 
     pub(crate) fn set_panicked(&self) {

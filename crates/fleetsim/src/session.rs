@@ -96,11 +96,7 @@ struct Thread(Arc<Server>, Arc<Handle>);
 impl Drop for Thread {
     fn drop(&mut self) {
         self.0.leave(&self.1);
-        if self.0.script().records {
-            self.0.records.add(self.1.id, Event::Closed);
-        } else {
-            self.0.records.notify();
-        }
+        self.0.note(&self.0.script(), self.1.id, || Event::Closed);
     }
 }
 
@@ -192,11 +188,7 @@ impl Session {
     }
 
     pub(crate) fn record(&self, script: &Script, event: impl FnOnce() -> Event) {
-        if script.records {
-            self.server.records.add(self.handle.id, event());
-        } else {
-            self.server.records.notify();
-        }
+        self.server.note(script, self.handle.id, event);
     }
 
     /// One packet of an error, without any delay.

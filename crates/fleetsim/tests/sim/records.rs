@@ -1,5 +1,7 @@
 //! What is seen of clients.
 
+use std::sync::{Arc, Mutex};
+
 use fleetsim::{Answer, Event, Script, StatementEnd};
 use sqlx::Connection as _;
 
@@ -45,6 +47,31 @@ async fn without_records_it_still_counts() {
     drop(client);
     let counts = sim.wait_until("it is gone", |counts| counts.threads == 0).await;
     assert_eq!((counts.statements, counts.most_open, counts.most_threads), (10, 1, 1));
+    assert_eq!(sim.records().len(), 0);
+}
+
+#[tokio::test]
+async fn whoever_watches_is_told_each_step_though_none_is_kept() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let teller = Arc::clone(&told);
+    let watch = move |session, event: &Event| teller.lock().unwrap().push((session, event.clone()));
+    let sim = start(Script::default().on("q", Answer::ok()).records(false).watch(watch)).await;
+    let mut client = connect(&sim).await;
+    ask(&mut client, "q").await.unwrap();
+    client.close().await.unwrap();
+    let is_closed = || told.lock().unwrap().last().is_some_and(|(_, event)| *event == Event::Closed);
+    sim.wait_until("it is gone", |_| is_closed()).await;
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    assert!(told.iter().all(|(session, _)| *session == 1));
+    let told: Vec<_> = told.into_iter().map(|(_, event)| event).collect();
+    let [Event::Connected, Event::Login(_), rest @ ..] = &told[..] else { panic!("{told:?}") };
+    let expected = [
+        Event::Statement("q".into()),
+        Event::StatementEnded(StatementEnd::Answered),
+        Event::Quit,
+        Event::Closed,
+    ];
+    assert_eq!(*rest, expected);
     assert_eq!(sim.records().len(), 0);
 }
 
