@@ -22,6 +22,7 @@ mod read_only;
 mod reload;
 mod results;
 mod rotation;
+mod rules;
 mod scraping;
 mod secrets;
 mod session;

@@ -298,6 +298,11 @@ impl Snapshot {
         self.totals.bytes.load(Relaxed)
     }
 
+    /// Bytes of sample lines that may be held.
+    pub fn max_bytes(&self) -> i64 {
+        self.max_bytes.load(Relaxed)
+    }
+
     /// Bytes of compressed results that are held beside them.
     pub fn packed_bytes(&self) -> i64 {
         self.totals.packed_bytes.load(Relaxed)

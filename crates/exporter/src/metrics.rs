@@ -180,6 +180,7 @@ impl Source for Live {
             ("connects_in_flight", "connections being opened", count(collector.connects_in_flight())),
             ("connects_limit", "connections that may be opened at once", count(collector.connects_limit())),
             ("snapshot_series", "series held in memory, the exporter's own excluded", snapshot.series()),
+            ("snapshot_limit_bytes", "bytes that these series' text may have", snapshot.max_bytes()),
             ("snapshot_bytes", "bytes of these series' text", snapshot.bytes()),
         ] {
             gauge(&mut encoder, &format!("query_exporter_{name}"), help, value)?;

@@ -19,6 +19,7 @@ const OWN: &[&str] = &[
     "compressed_bytes",
     "snapshot_series",
     "snapshot_bytes",
+    "snapshot_limit_bytes",
     "run_panics_total",
     "log_suppressed_total",
     "query_items",
