@@ -27,6 +27,7 @@ use crate::{
     effective::Effective,
     job::Job,
     logging::Logging,
+    memory,
     metrics::{self, ConfigMetrics, Live, Process, RunMetrics},
     open_files,
     plan::{STARTUP_SPREAD, plan},
@@ -79,12 +80,16 @@ pub(crate) async fn run(start: Start<'_>, config: Config, problems: Report) -> R
         signal(SignalKind::hangup()).map_err(|error| format!("cannot wait for signals: {error}"))?;
     open_files::raise_limit();
     open_files::check(&config)?;
+    let may_not_fit = memory::check(&config)?;
     // Listen first: a port that is taken is said before any server is bothered, and a scrape is answered before
     // the first target is.
     let listen = start.bind.unwrap_or(&config.listen);
     let listener =
         fleet_http::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     say_hello(start.path, &config, &listener, listen);
+    if let Some(why) = may_not_fit {
+        tracing::warn!("{why}");
+    }
     for problem in problems.iter() {
         tracing::warn!("{}", problem.one_line());
     }
@@ -199,9 +204,12 @@ impl App {
                 ended = &mut end => return ended,
                 read = reader.read() => read,
             };
-            let fits = |read: (Config, Report)| match open_files::check(&read.0) {
-                Ok(()) => Ok(read),
-                Err(why) => Err(Unread::Stuck(why)),
+            let fits = |read: (Config, Report)| {
+                open_files::check(&read.0).map_err(Unread::Stuck)?;
+                if let Some(why) = memory::check(&read.0).map_err(Unread::Stuck)? {
+                    tracing::warn!("{why}");
+                }
+                Ok(read)
             };
             // Not given up half way: it takes some milliseconds.
             let answer = match read.and_then(fits) {

@@ -8,6 +8,7 @@ mod effective;
 mod health;
 mod job;
 mod logging;
+mod memory;
 mod metrics;
 mod news;
 mod open_files;

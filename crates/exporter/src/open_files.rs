@@ -1,7 +1,5 @@
 //! How many files the process may have open, and how many this fleet needs: sockets are files.
 
-use std::collections::BTreeMap;
-
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
@@ -39,14 +37,10 @@ struct Need {
 
 impl Need {
     fn of(config: &Config) -> Self {
-        let targets: BTreeMap<_, _> = config
-            .items
-            .iter()
-            .map(|item| (&item.target.name, u64::from(item.target.max_connections)))
-            .collect();
+        let connections = config.connections();
         Self {
-            targets: targets.len() as u64,
-            connections: targets.values().sum(),
+            targets: connections.len() as u64,
+            connections: connections.into_values().map(u64::from).sum(),
             clients: fleet_http::MAX_CONNECTIONS as u64,
         }
     }

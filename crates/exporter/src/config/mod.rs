@@ -175,19 +175,22 @@ impl Config {
         self.parts.fleet.members.iter().map(|member| (&member.target, member.paused))
     }
 
+    /// The connections that each target with an item may have.
+    pub(crate) fn connections(&self) -> BTreeMap<&str, u16> {
+        self.items.iter().map(|item| (&*item.target.name, item.target.max_connections)).collect()
+    }
+
     /// One line on what the configuration amounts to.
     pub(crate) fn summary(&self) -> String {
-        let mut busiest: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
+        let mut busiest: BTreeMap<&str, f64> = BTreeMap::new();
         let mut all = 0.0;
         for item in &self.items {
             let rate = item.interval.as_secs_f64().recip();
             all += rate;
-            let (sum, connections) = busiest.entry(&item.target.name).or_default();
-            *sum += rate;
-            *connections = usize::from(item.target.max_connections);
+            *busiest.entry(&item.target.name).or_default() += rate;
         }
-        let connections: usize = busiest.values().map(|(_, connections)| connections).sum();
-        let busiest = busiest.into_values().map(|(rate, _)| rate).fold(0.0, f64::max);
+        let connections: u64 = self.connections().into_values().map(u64::from).sum();
+        let busiest = busiest.into_values().fold(0.0, f64::max);
         let series = self.items.iter().fold(0_usize, |sum, item| sum.saturating_add(item.limits.series));
         let mut line = String::new();
         for (n, what) in [
