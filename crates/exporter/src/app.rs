@@ -129,7 +129,7 @@ impl App {
         registry.register_collector(Box::new(Live {
             stats: scheduler.stats(),
             collector: Arc::clone(&collector),
-            log_dropped: start.logging.dropped(),
+            log_suppressed: start.logging.suppressed(),
         }));
         registry.register_collector(Box::new(Process));
 
@@ -140,7 +140,7 @@ impl App {
             started,
             stats: scheduler.stats(),
             collector: Arc::clone(&collector),
-            log_dropped: start.logging.dropped(),
+            log_suppressed: start.logging.suppressed(),
         });
         board.show(&config.borrow(), &arranged.items);
         let reloads = Arc::new(Reloads::new(config.borrow().reload));

@@ -22,9 +22,8 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use tracing_appender::non_blocking::ErrorCounter;
 
-use crate::news::News;
+use crate::{logging::Suppressed, news::News};
 
 /// From a lookup in memory to the longest timeouts.
 const RUN_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -145,7 +144,7 @@ pub(crate) fn since_epoch() -> Duration {
 pub(crate) struct Live {
     pub(crate) stats: Stats,
     pub(crate) collector: Arc<Collector>,
-    pub(crate) log_dropped: ErrorCounter,
+    pub(crate) log_suppressed: Suppressed,
 }
 
 impl fmt::Debug for Live {
@@ -156,7 +155,7 @@ impl fmt::Debug for Live {
 
 impl Source for Live {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { stats, collector, log_dropped } = self;
+        let Self { stats, collector, log_suppressed } = self;
         let snapshot = collector.snapshot();
         for (name, help, value) in [
             (
@@ -180,8 +179,8 @@ impl Source for Live {
             ("connects_in_flight", "connections being opened", count(collector.connects_in_flight())),
             ("connects_limit", "connections that may be opened at once", count(collector.connects_limit())),
             ("snapshot_series", "series held in memory, the exporter's own excluded", snapshot.series()),
-            ("snapshot_limit_bytes", "bytes that these series' text may have", snapshot.max_bytes()),
             ("snapshot_bytes", "bytes of these series' text", snapshot.bytes()),
+            ("snapshot_limit_bytes", "bytes that these series' text may have", snapshot.max_bytes()),
         ] {
             gauge(&mut encoder, &format!("query_exporter_{name}"), help, value)?;
         }
@@ -191,12 +190,11 @@ impl Source for Live {
             "how long ago the tick was due that has waited longest",
             stats.oldest_overdue().as_secs_f64(),
         )?;
-        let dropped = u64::try_from(log_dropped.dropped_lines()).unwrap_or(u64::MAX);
         counter(
             &mut encoder,
             "query_exporter_log_suppressed",
-            "log lines dropped, as stderr was too slow",
-            dropped,
+            "log lines that stderr did not take",
+            log_suppressed.lines(),
         )
     }
 }
@@ -270,17 +268,15 @@ mod tests {
     use fleet_http::HttpMetrics;
     use fleet_scheduler::{Limits, Scheduler, Timeline};
     use tokio::time::Instant;
-    use tracing_appender::non_blocking::NonBlockingBuilder;
 
     use super::*;
-    use crate::{config::is_reserved, job::Job};
+    use crate::{config::is_reserved, job::Job, logging};
 
     /// Every family of ours, as the parts that make a page name it.
     fn ours() -> BTreeSet<String> {
         let collector = Collector::new(Arc::new(MySql), 1, Arc::new(Snapshot::default()));
         let limits = Limits { max_runs: 1, max_tries: 1, startup_spread: Duration::ZERO };
         let scheduler = Scheduler::<Job>::new(limits, Timeline::new(Instant::now(), Duration::ZERO), 0);
-        let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
         let families = collector.own_families().into_iter();
         let mut names: BTreeSet<_> = families.map(|family| family.family.name.clone()).collect();
 
@@ -292,7 +288,7 @@ mod tests {
         registry.register_collector(Box::new(Live {
             stats: scheduler.stats(),
             collector: Arc::new(collector),
-            log_dropped: writer.error_counter(),
+            log_suppressed: logging::tests::no_lines(),
         }));
         registry.register_collector(Box::new(Process));
         let own = fleet_http::registry::families(&registry).unwrap();

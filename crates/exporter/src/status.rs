@@ -14,9 +14,8 @@ use fleet_http::status::{
 };
 use fleet_scheduler::{NextTick, Stats};
 use tokio::time::Instant;
-use tracing_appender::non_blocking::ErrorCounter;
 
-use crate::{config::Config, metrics::since_epoch};
+use crate::{config::Config, logging::Suppressed, metrics::since_epoch};
 
 /// What is shown. The fleet in it is exchanged whole when the configuration changes.
 pub(crate) struct Board {
@@ -31,7 +30,7 @@ pub(crate) struct Facts {
     pub(crate) started: Instant,
     pub(crate) stats: Stats,
     pub(crate) collector: Arc<Collector>,
-    pub(crate) log_dropped: ErrorCounter,
+    pub(crate) log_suppressed: Suppressed,
 }
 
 /// The fleet of one configuration.
@@ -107,7 +106,7 @@ struct Now {
 
 impl Fleet for Now {
     fn exporter(&self) -> Exporter {
-        let Facts { started, stats, collector, log_dropped } = &self.board.facts;
+        let Facts { started, stats, collector, log_suppressed } = &self.board.facts;
         let snapshot = collector.snapshot();
         let count = |n: i64| u64::try_from(n).unwrap_or_default();
         Exporter {
@@ -131,7 +130,7 @@ impl Fleet for Now {
             oldest_overdue: stats.oldest_overdue(),
             series: count(snapshot.series()),
             bytes: (count(snapshot.bytes()), self.fleet.max_bytes as u64),
-            log_lines_dropped: log_dropped.dropped_lines() as u64,
+            log_lines_dropped: log_suppressed.lines(),
         }
     }
 

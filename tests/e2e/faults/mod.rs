@@ -4,6 +4,7 @@
 mod configured;
 mod connecting;
 mod data;
+mod process;
 mod running;
 
 use std::fmt::Write as _;

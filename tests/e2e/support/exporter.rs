@@ -1,6 +1,7 @@
 //! The built program: started on a configuration, asked over HTTP, and stopped as an operator would.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use procfs::{net::TcpState, process::FDTarget};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -83,6 +85,20 @@ impl Exporter {
         let address = wait_for("the exporter says where it listens", SOON, async || {
             let hello = log.with("fleet-query-exporter runs").into_iter().next();
             hello.as_deref().and_then(address_in).ok_or_else(|| log.text())
+        })
+        .await;
+        Self { process, address, folder, stopped: false }
+    }
+
+    /// Starts it on this configuration with standard output and error that nobody reads, as `output` has set them.
+    pub(crate) async fn start_unread(config: &str, output: impl FnOnce(&mut Command)) -> Self {
+        let (folder, path) = folder_with(config);
+        let mut command = command();
+        command.arg("--config").arg(&path).args(["--bind", "127.0.0.1:0"]);
+        output(&mut command);
+        let process = Process::start_as_is(&mut command);
+        let address = wait_for("the exporter listens", SOON, async || {
+            listens_at(process.id()).ok_or_else(|| "it does not".to_owned())
         })
         .await;
         Self { process, address, folder, stopped: false }
@@ -237,6 +253,18 @@ impl Exporter {
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// Sends a signal that does not end it.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Ends it by force, and waits until it is gone.
+    pub(crate) async fn kill(mut self) {
+        self.stopped = true;
+        self.process.signal(Signal::KILL);
+        self.process.ended(SOON).await;
+    }
+
     /// How it ended though nobody had asked it to.
     pub(crate) async fn ended_by_itself(mut self, within: Duration) -> ExitStatus {
         self.stopped = true;
@@ -248,6 +276,20 @@ impl Drop for Exporter {
     fn drop(&mut self) {
         assert!(self.stopped || std::thread::panicking(), "a test ends with Exporter::stop");
     }
+}
+
+/// Where a process listens, as the kernel knows it.
+fn listens_at(process: u32) -> Option<String> {
+    let files = procfs::process::Process::new(process.cast_signed()).ok()?.fd().ok()?;
+    let sockets: BTreeSet<_> = files
+        .filter_map(|file| match file.ok()?.target {
+            FDTarget::Socket(inode) => Some(inode),
+            _ => None,
+        })
+        .collect();
+    let all = procfs::net::tcp().ok()?;
+    let its = all.iter().find(|one| one.state == TcpState::Listen && sockets.contains(&one.inode))?;
+    Some(its.local_address.to_string())
 }
 
 /// The address in the first line of the log, as text or JSON.

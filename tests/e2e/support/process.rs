@@ -44,14 +44,15 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 impl Process {
     /// Starts it, with its output collected.
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let stdout = Lines::collect(child.stdout.take().unwrap());
-        let stderr = Lines::collect(child.stderr.take().unwrap());
+        Self::start_as_is(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// Starts it with the output that the command has; what of it is no pipe to here is not collected.
+    pub(crate) fn start_as_is(command: &mut Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = child.stdout.take().map_or_else(Lines::none, Lines::collect);
+        let stderr = child.stderr.take().map_or_else(Lines::none, Lines::collect);
         Self { child, stdout, stderr }
     }
 
@@ -100,6 +101,13 @@ impl Lines {
             }
             written.lock().unwrap().ended = true;
         });
+        lines
+    }
+
+    /// Of an output that somebody else has.
+    fn none() -> Self {
+        let lines = Self::default();
+        lines.lines.lock().unwrap().ended = true;
         lines
     }
 

@@ -51,7 +51,7 @@ pub struct Exporter {
     pub series: u64,
     /// Bytes of them, and how many there may be.
     pub bytes: (u64, u64),
-    /// Log lines that were dropped since stderr was too slow.
+    /// Log lines that stderr did not take.
     pub log_lines_dropped: u64,
 }
 
