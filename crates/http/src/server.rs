@@ -210,7 +210,9 @@ impl Acceptor {
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
             return;
         }
-        if self.last_error != error.raw_os_error() {
+        if self.last_error == error.raw_os_error() {
+            tracing::debug!(%error, "still cannot accept connections");
+        } else {
             self.last_error = error.raw_os_error();
             tracing::error!(%error, "cannot accept connections, trying again");
         }
