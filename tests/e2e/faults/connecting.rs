@@ -1,12 +1,12 @@
 //! T1 to T8: there is no session to be had.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use fleetsim::{Connect, Delivery, Event, Plugin, Then};
 use futures_util::future::join_all;
 
 use super::{N, SICK, Scene, Setting, healthy};
-use crate::support::{exporter::SOON, page::Page};
+use crate::support::{exporter::SOON, page::Page, repository};
 
 #[tokio::test]
 async fn t01_a_refused_port_is_told_at_once_and_found_again() {
@@ -104,6 +104,41 @@ async fn t06_a_name_that_nobody_knows_is_told() {
     let page = scene.is_down("dns").await;
     assert_eq!(Scene::failures(&page, "connect_timeout"), 0);
     assert!(scene.logged("target is down").contains("no-such-host.invalid"));
+    scene.end().await;
+}
+
+/// A resolver that answers only when a file is gone, in the place of the C library's.
+#[tokio::test]
+async fn t06_a_mute_resolver_is_a_timeout_and_holds_few_threads() {
+    const CONNECTS: u64 = 4;
+    let folder = tempfile::tempdir().unwrap();
+    let (library, mute) = (folder.path().join("resolver.so"), folder.path().join("mute"));
+    let source = repository().join("tests/e2e/faults/mute_resolver.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    assert!(compiled.unwrap().success(), "what links Rust compiles C");
+    fs::write(&mute, "").unwrap();
+    let scene = Setting::new(healthy())
+        .address("mute.test:{port}")
+        .top(&format!("[limits]\nmax_connects = {CONNECTS}\n"))
+        .variable("LD_PRELOAD", &library)
+        .variable("MUTE_WHILE", &mute)
+        .start()
+        .await;
+    let before = process(&scene.is_down("connect_timeout").await.text, "process_threads");
+    // Each try leaves a thread behind that nobody can stop, and that keeps its turn to connect. Half of the turns are
+    // for targets that are down; the third try waits for one.
+    let full = |page: &Page| {
+        Scene::failures(page, "connect_timeout") >= CONNECTS / 2
+            && process(&page.text, "query_exporter_tries_in_flight") == 1
+    };
+    let page = scene.exporter.wait_until("the next try waits", SOON, full).await;
+    assert_eq!(process(&page.text, "query_exporter_connects_in_flight"), CONNECTS / 2);
+    assert_eq!(Scene::failures(&page, "dns"), 0);
+    assert!(process(&page.text, "process_threads") <= before + CONNECTS);
+
+    fs::remove_file(&mute).unwrap();
+    let page = scene.succeeds().await;
+    assert_eq!(page.value("query_exporter_asks", &[]), Some(N as f64));
     scene.end().await;
 }
 

@@ -6,8 +6,12 @@ mod connecting;
 mod data;
 mod process;
 mod running;
+mod schedule;
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use fleetsim::{Answer, Script, Sim};
 
@@ -46,6 +50,9 @@ struct Setting {
     address: Option<String>,
     queries: String,
     max_connections: u64,
+    /// What stands before the groups.
+    top: String,
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Setting {
@@ -56,6 +63,8 @@ impl Setting {
             address: None,
             queries: query("asks", &format!("select n {ASKED}"), "timeout = \"500ms\""),
             max_connections: 3,
+            top: String::new(),
+            variables: Vec::new(),
         }
     }
 
@@ -75,24 +84,38 @@ impl Setting {
         Self { queries: queries.into(), ..self }
     }
 
+    /// With a table of the whole file.
+    fn top(self, table: &str) -> Self {
+        Self { top: self.top + table, ..self }
+    }
+
+    /// With a variable in its environment.
+    fn variable(mut self, name: &'static str, value: &Path) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
     fn max_connections(self, max_connections: u64) -> Self {
         let line = format!("max_connections = {max_connections}");
         Self { max_connections, ..self.group(&line) }
     }
 
     async fn start(self) -> Scene {
-        let Self { script, group, address, queries, max_connections } = self;
+        let Self { script, group, address, queries, max_connections, top, variables } = self;
         let sim = Sim::start(script).await.unwrap();
         let bystander = Bystander::start().await;
         let address =
             address.unwrap_or("127.0.0.1:{port}".to_owned()).replace("{port}", &sim.port().to_string());
         let user = if group.contains("user = ") { "" } else { "user = \"monitor\"\n" };
         let config = format!(
-            "[groups.{SICK}]\n{user}{group}targets = {{ {SICK} = {} }}\n{queries}{}",
+            "{top}[groups.{SICK}]\n{user}{group}targets = {{ {SICK} = {} }}\n{queries}{}",
             quoted(&address),
             bystander.config()
         );
-        let exporter = Exporter::start(&config).await;
+        let exporter = Exporter::start_with(&config, |command, _| {
+            command.envs(variables);
+        })
+        .await;
         Scene { sim, exporter, bystander, max_connections }
     }
 }

@@ -137,6 +137,7 @@ async fn t17_a_session_of_before_a_restart_is_never_killed_after_it() {
     sleep(Duration::from_millis(700).saturating_sub(asked.at.elapsed())).await;
     scene.play(healthy().first_connection_id(1)).await;
     scene.sim.restart().await;
+    scene.exporter.wait_until("its number is not used", SOON, |page| kills(page, "gone") == 1).await;
     scene.succeeds().await;
     let old =
         |record: &fleetsim::Record| matches!(record.event, Event::Kill { session, .. } if session >= 1000);
