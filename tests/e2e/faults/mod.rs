@@ -4,6 +4,7 @@
 mod configured;
 mod connecting;
 mod data;
+mod http;
 mod process;
 mod running;
 mod schedule;

@@ -9,6 +9,8 @@ pub(crate) mod page;
 pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod promtool;
+#[path = "../../reader.rs"]
+pub(crate) mod reader;
 pub(crate) mod servers;
 pub(crate) mod wait;
 

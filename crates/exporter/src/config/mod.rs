@@ -261,6 +261,11 @@ fn check(found: &mut Findings, raw: RawFile, bind: Option<&str>) -> Option<Confi
             _ => ("there is nothing to run", "a fleet has at least one target and one query that reaches it"),
         };
         found.error_of_file(message).help(help);
+    } else if !found.has_errors() && items.is_empty() {
+        // Somebody wrote so, perhaps for a while; but a page without results should surprise nobody.
+        found
+            .warn_of_file("nothing runs: every item is disabled or paused")
+            .help("take away enabled = false or paused = true where queries are to run");
     }
     let targets: Vec<_> = parts.fleet.members.iter().map(|member| Arc::clone(&member.target)).collect();
     let lanes = targets.iter().map(|target| usize::from(target.lanes())).sum::<usize>();

@@ -347,6 +347,11 @@ impl Findings {
         self.push(None, Severity::Error, message.into())
     }
 
+    /// A warning about the file as a whole.
+    pub(super) fn warn_of_file(&mut self, message: impl Into<String>) -> &mut Problem {
+        self.push(None, Severity::Warning, message.into())
+    }
+
     fn push(&mut self, at: Option<Place>, severity: Severity, message: String) -> &mut Problem {
         if severity == Severity::Error {
             self.n_errors += 1;
