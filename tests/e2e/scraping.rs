@@ -3,12 +3,15 @@
 
 use std::{collections::BTreeSet, fs, process::Command};
 
+use fleetsim::{Answer, Script, Sim};
+
 use crate::support::{
     account::Account,
+    chromium,
     exporter::{Exporter, SOON},
     page::Page,
     prometheus::Prometheus,
-    repository, servers,
+    reader, repository, servers,
     wait::{seen_if, wait_for},
 };
 
@@ -133,4 +136,74 @@ async fn t54_curl_gzip_and_python_read_the_page_that_they_ask_for() {
         assert_eq!(families(&text).len(), 3, "{what}");
     }
     exporter.stop(&[(servers::mariadb(), &account)]).await;
+}
+
+/// Labels that are easily lost on the way.
+const ODD: [&str; 9] = [
+    "\"quoted\"",
+    "back\\slash\\",
+    "two\nlines",
+    "a\ttab, a {brace}=\"1\" and # a hash",
+    "<b>&amp;</b>",
+    " spaces ",
+    "gr\u{f6}\u{df}e \u{20ac} \u{1f600}",
+    "\u{feff}\u{2028}\u{200f}",
+    "a\u{a0}b",
+];
+
+/// Labels that a reader of metrics keeps and a browser does not.
+const ODDER: [&str; 3] = ["\0", "a carriage\rreturn", "\u{1}\u{7f}\u{85}"];
+
+/// Each label is read back as it was, from compressed pages with small results and large ones.
+#[tokio::test]
+async fn t54_prometheus_and_chromium_read_odd_labels_as_they_are() {
+    let table = |labels: &[&str]| {
+        let rows: Vec<_> = labels.iter().map(|label| [(*label).to_owned(), "7".to_owned()]).collect();
+        Answer::text(["who", "n"], rows)
+    };
+    let many: Vec<_> = (0..400).map(|n| format!("row number {n}: {}", ODD[n % ODD.len()])).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let script = Script::default()
+        .on("from odd", table(&ODD))
+        .on("from queer", table(&ODDER))
+        .on("from many", table(&many));
+    let sim = Sim::start(script).await.unwrap();
+    let queries = ["odd", "queer", "many"].map(|name| {
+        QUERY.replace("one", name).replace("select 'x' as who, 1 as n", &format!("select who, n from {name}"))
+    });
+    let group = format!("[groups.g]\nuser = \"monitor\"\ntargets = {{ db = \"{}\" }}\n", sim.address());
+    let exporter = Exporter::start(&(group + &queries.concat())).await;
+    let sizes = [("odd", ODD.len()), ("queer", ODDER.len()), ("many", many.len())];
+    wait_for("each result is there", SOON, async || {
+        let text = exporter.get("/metrics").await.body;
+        let lines = |name: &str| text.matches(&format!("\nquery_exporter_{name}{{")).count();
+        seen_if(sizes.iter().all(|(name, size)| lines(name) == *size), text)
+    })
+    .await;
+    let expected =
+        |labels: &[&str]| -> BTreeSet<String> { labels.iter().map(|label| (*label).to_owned()).collect() };
+
+    if let Some(prometheus) = Prometheus::start(&exporter.address).await {
+        for (name, labels) in [("odd", &ODD[..]), ("queer", &ODDER), ("many", &many)] {
+            wait_for("Prometheus has each label", SOON, async || {
+                let series = prometheus.query(&format!("query_exporter_{name} == 7")).await;
+                let seen: BTreeSet<_> = series.iter().map(|(of, _)| of["who"].clone()).collect();
+                seen_if(seen == expected(labels), seen)
+            })
+            .await;
+        }
+    }
+    for (name, labels) in [("odd", &ODD[..]), ("many", &many)] {
+        let url = format!("http://{}/metrics?query={name}", exporter.address);
+        let Some(text) = chromium::shows(&url).await else { break };
+        let samples = reader::read(text.as_bytes(), false).unwrap();
+        let family = format!("query_exporter_{name}");
+        let shown: BTreeSet<_> = samples
+            .into_iter()
+            .filter(|(of, ..)| *of == family)
+            .map(|(_, of, _)| of["who"].clone())
+            .collect();
+        assert_eq!(shown, expected(labels));
+    }
+    exporter.stop(&[]).await;
 }

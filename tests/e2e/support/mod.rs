@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod bystander;
+pub(crate) mod chromium;
 pub(crate) mod exporter;
 pub(crate) mod forwarder;
 pub(crate) mod http;
