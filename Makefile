@@ -5,7 +5,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test lint bench doc audit fmt clean-servers deny-tool
+FUZZ_SECONDS ?= 60
+
+.PHONY: help demo test fuzz lint bench doc audit fmt clean-servers deny-tool
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -19,6 +21,9 @@ test: ## all tests, on real servers (gets MariaDB, MySQL and Prometheus first, w
 	[ -n "$$(tests/servers/mysql-server version)" ] || export FLEET_TESTS_WITHOUT_MYSQL=1
 	[ -x "$$(tests/servers/prometheus path)/bin/promtool" ] || export FLEET_TESTS_WITHOUT_PROMETHEUS=1
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --workspace --locked
+
+fuzz: ## invented bytes for what reads others' bytes, a minute each, guided by what they reach (FUZZ_SECONDS=60, KEEP=1)
+	@tests/fuzz/run $(FUZZ_SECONDS)
 
 lint: deny-tool ## formatting, clippy without warnings, licences, bans and sources of dependencies
 	@set -x

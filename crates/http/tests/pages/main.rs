@@ -5,6 +5,7 @@
 mod any_fleet;
 mod fleet;
 mod forms;
+mod kept;
 #[path = "../../../../tests/reader.rs"]
 mod reader;
 
@@ -135,7 +136,7 @@ async fn a_cut_has_the_exporters_own_families_about_what_it_names() {
 }
 
 #[tokio::test]
-async fn scrapers_that_come_together_share_their_page() {
+async fn t52_scrapers_that_come_together_share_their_page() {
     let fleet = Fleet::new(&QUERIES, &TARGETS);
     fleet.publish("q1", "a", rows(1000, "1")).await;
     let requests = (0..50).map(|_| fleet.get("/metrics", &[]));
