@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Why ticks were missed, as labels.
-pub const MISSED: [&str; 3] = ["running", "no_permit", "target_down"];
+pub const MISSED: [&str; 4] = ["running", "no_permit", "target_down", "stopped"];
 
 /// What became of a KILL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

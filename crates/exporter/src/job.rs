@@ -136,6 +136,7 @@ impl fleet_scheduler::Job for Job {
         self.item.target_stats().missed(place, ticks);
         if reason == Missed::TargetDown {
             self.item.passed_over();
+            Missed::Stopped => 3,
         }
     }
 

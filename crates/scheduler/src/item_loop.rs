@@ -113,18 +113,23 @@ impl<J: Job> ItemLoop<J> {
                 owed = self.first_run();
                 continue;
             }
-            let outcome = if wake == Wake::Tick {
-                tick = self.latest(tick);
-                self.attempt(self.schedule.due(tick), self.schedule.due(tick + 1)).await
-            } else {
-                let outcome = self.attempt(due, self.schedule.due(tick)).await;
-                tick = tick.wrapping_sub(1);
-                outcome
-            };
             let is_tick = match wake {
                 Wake::Tick => true,
                 Wake::Owed => owed.is_some_and(|owed| owed.first),
                 Wake::Try => false,
+            };
+            let outcome = if wake == Wake::Tick {
+                tick = self.latest(tick);
+                let unfinished = Unfinished { item: &self, next_tick: tick + 1, is_tick };
+                let outcome = self.attempt(self.schedule.due(tick), self.schedule.due(tick + 1)).await;
+                unfinished.has_ended();
+                outcome
+            } else {
+                let unfinished = Unfinished { item: &self, next_tick: tick, is_tick };
+                let outcome = self.attempt(due, self.schedule.due(tick)).await;
+                unfinished.has_ended();
+                tick = tick.wrapping_sub(1);
+                outcome
             };
             if let Outcome::Missed(reason) = outcome
                 && is_tick
@@ -260,6 +265,35 @@ impl<J: Job> ItemLoop<J> {
 
     fn now(&self) -> Duration {
         self.timeline.since_epoch(Instant::now())
+    }
+}
+
+/// A moment at which the item was due, until it is known what became of it. Dropped before, since the item was changed or
+/// taken out, it counts what is lost by that.
+struct Unfinished<'a, J: Job> {
+    item: &'a ItemLoop<J>,
+    /// The first tick after it.
+    next_tick: u64,
+    is_tick: bool,
+}
+
+impl<J: Job> Unfinished<'_, J> {
+    /// The loop itself counts what became of it.
+    fn has_ended(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<J: Job> Drop for Unfinished<'_, J> {
+    fn drop(&mut self) {
+        let Self { item, next_tick, is_tick } = *self;
+        if is_tick {
+            item.job.missed(Missed::Stopped, 1);
+        }
+        let passed = item.schedule.tick_from(item.now()).saturating_sub(next_tick);
+        if passed > 0 {
+            item.job.missed(Missed::Running, passed);
+        }
     }
 }
 

@@ -80,4 +80,6 @@ pub enum Missed {
     NoPermit,
     /// The target is down and it was not this item's turn to try it.
     TargetDown,
+    /// The item was changed, taken out or begun anew before its run had ended: the run was given up.
+    Stopped,
 }

@@ -174,6 +174,7 @@ impl Bench {
                     Missed::Running => "running",
                     Missed::NoPermit => "no_permit",
                     Missed::TargetDown => "target_down",
+                    Missed::Stopped => "stopped",
                 };
                 *missed.entry(reason).or_default() += ticks;
             }

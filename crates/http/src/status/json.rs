@@ -105,7 +105,7 @@ fn group(group: &Group) -> Value {
 
 fn target(target: &Target) -> Value {
     let brief = &target.brief;
-    let [running, no_permit, down] = target.missed;
+    let [running, no_permit, down, stopped] = target.missed;
     let labels: Map<String, Value> =
         target.labels.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
     json!({
@@ -139,7 +139,7 @@ fn target(target: &Target) -> Value {
                 "error": error(failure(run)?, run.ended_ms),
             }))
         }),
-        "ticks_missed": { "running": running, "no_permit": no_permit, "target_down": down },
+        "ticks_missed": { "running": running, "no_permit": no_permit, "target_down": down, "stopped": stopped },
         "hour": hour(&target.hour),
     })
 }

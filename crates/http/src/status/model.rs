@@ -240,7 +240,7 @@ pub struct Target {
     /// How TLS is asked for.
     pub tls: &'static str,
     /// Ticks missed since the start: still running, no permit, down.
-    pub missed: [u64; 3],
+    pub missed: [u64; 4],
     /// The failing item whose failure is newest: its query, and its last run.
     pub trouble: Option<(Arc<str>, Arc<LastRun>)>,
     /// The last hour.

@@ -168,12 +168,14 @@ pub(super) fn target(page: &mut Markup, target: &Target, now_ms: u64) {
     let (open, allowed) = target.connections;
     page.raw("<dt>connections</dt><dd>").text(open).raw(" open, ").text(allowed).raw(" allowed</dd>\n");
     page.raw("<dt>TLS</dt><dd>").raw(target.tls).raw("</dd>\n");
-    let [running, no_permit, down] = target.missed;
+    let [running, no_permit, down, stopped] = target.missed;
     page.raw("<dt>ticks missed</dt><dd>").text(running).raw(" as the last run was still going, ");
     page.text(no_permit)
         .raw(" without a permit, ")
         .text(down)
-        .raw(" while it was down</dd>\n<dt>labels</dt><dd>");
+        .raw(" while it was down, ")
+        .text(stopped)
+        .raw(" given up as the item changed</dd>\n<dt>labels</dt><dd>");
     for (place, (name, value)) in target.labels.iter().enumerate() {
         page.raw(if place == 0 { "<bdi>" } else { ", <bdi>" }).text(name).raw("=").text(value).raw("</bdi>");
     }

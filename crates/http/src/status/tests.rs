@@ -109,7 +109,7 @@ fn target(name: &str, group: &str, state: State, items: Vec<Item>) -> (Target, V
         connections: (u64::from(!is_down), 3),
         server: (!is_down).then(|| Arc::new(server)),
         tls: "preferred",
-        missed: [0, 1, 20],
+        missed: [0, 1, 20, 3],
         trouble: failing.and_then(|item| Some((Arc::clone(&item.query), item.last.clone()?))),
         hour,
     };

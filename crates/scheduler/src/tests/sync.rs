@@ -25,6 +25,30 @@ async fn sync_leaves_equal_items_alone_and_drops_the_others_at_once() {
     assert_eq!((again.kept, again.started, again.stopped), (3, 0, 0));
 }
 
+/// A run that is going, and the ticks that it has cost so far, are lost with it; between runs nothing is.
+#[tokio::test(start_paused = true)]
+async fn what_a_change_costs_is_counted() {
+    let mut bench = Bench::new(256);
+    for name in ["changed", "gone", "resumed"] {
+        bench.item(name, "db", 10, &[Act::Hang]).lanes = 8;
+    }
+    bench.item("idle", "db", 10, &[QUICK]).lanes = 8;
+    bench.run(35 * SECOND).await;
+    let hung: Vec<_> = ["changed", "gone", "resumed"].map(|name| (name, bench.runs(name)[0])).into();
+    bench.items.retain(|item| &*item.query != "gone");
+    for item in bench.items.iter_mut().filter(|item| &*item.query != "resumed") {
+        item.timeout = 4 * SECOND;
+    }
+    bench.scheduler.sync(bench.items.clone()).await;
+    bench.scheduler.resumed(Duration::ZERO).await;
+    for (name, begun) in hung {
+        let over = u64::try_from((35 * SECOND - begun).as_millis() / 10_000).unwrap();
+        assert!(over >= 2, "{begun:?}");
+        assert_eq!(bench.missed(name), BTreeMap::from([("stopped", 1), ("running", over)]), "{name}");
+    }
+    assert!(bench.missed("idle").is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_item_with_a_long_interval_that_ran_before_waits_for_its_tick() {
     let mut bench = Bench::new(256);

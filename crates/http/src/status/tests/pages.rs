@@ -89,7 +89,7 @@ fn a_target_shows_its_items_the_worst_first() {
             <dt>guards refused</dt><dd class="warn">lock_wait_timeout</dd>
             <dt>connections</dt><dd>1 open, 3 allowed</dd>
             <dt>TLS</dt><dd>preferred</dd>
-            <dt>ticks missed</dt><dd>0 as the last run was still going, 1 without a permit, 20 while it was down</dd>
+            <dt>ticks missed</dt><dd>0 as the last run was still going, 1 without a permit, 20 while it was down, 3 given up as the item changed</dd>
             <dt>labels</dt><dd><bdi>env=prod</bdi>, <bdi>target=db2</bdi></dd>
             </dl>
             <div class="large"><div class="pictures"><figure><figcaption>run time ≤ 250 ms</figcaption></figure><figure><figcaption>late ≤ 0 s</figcaption></figure></div></div>
@@ -123,7 +123,7 @@ fn a_target_that_is_down_says_why_and_when_it_is_tried() {
             <dt>address</dt><dd><bdi>db3.example.net:3306</bdi></dd>
             <dt>connections</dt><dd>0 open, 3 allowed</dd>
             <dt>TLS</dt><dd>preferred</dd>
-            <dt>ticks missed</dt><dd>0 as the last run was still going, 1 without a permit, 20 while it was down</dd>
+            <dt>ticks missed</dt><dd>0 as the last run was still going, 1 without a permit, 20 while it was down, 3 given up as the item changed</dd>
             <dt>labels</dt><dd><bdi>env=prod</bdi>, <bdi>target=db3</bdi></dd>
             </dl>
             <div class="large"><div class="pictures"><figure><figcaption>run time ≤ 250 ms</figcaption></figure><figure><figcaption>late ≤ 0 s</figcaption></figure></div></div>
