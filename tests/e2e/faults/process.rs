@@ -188,7 +188,8 @@ async fn t64_a_pipe_that_nobody_reads_stops_neither_reloads_nor_runs_nor_the_end
     })
     .await;
     // Each wrong file is twenty lines and more: beyond the pipe 10,000 wait, and then they are dropped.
-    let mistakes: String = (0..30).map(|n| format!("nobody_knows_this_key_{n} = {n}\n")).collect();
+    let mistakes: Vec<_> = (0..30).map(|n| format!("nobody_knows_this_key_{n} = {n}\n")).collect();
+    let mistakes = mistakes.concat();
     exporter.write_config(&(RELOAD.to_owned() + &mistakes + &bystander.config()));
     let mut reloads = 0;
     while own(&exporter.page().await, "log_suppressed_total") == 0 {
