@@ -5,10 +5,15 @@
 //! times, intervals, a number and opaque bytes for each item; it knows nothing of the schedule, of SQL that is run on
 //! targets, of configuration files and of HTTP.
 
+mod dirty;
+mod due;
 mod history;
+mod intervals;
 mod items;
+mod keeper;
 mod settings;
 mod stats;
+mod store;
 
 pub use history::{History, KeptItem, KeptResult, Loaded, Loading, Results, Run};
 pub use items::{Items, KnownItem, Overrides};

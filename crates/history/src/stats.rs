@@ -1,6 +1,9 @@
 //! What a history tells of itself: its state, counters, and what waits.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 /// What the history does at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,4 +118,62 @@ pub struct Stats {
     pub refused_intervals: u64,
     /// Times in the table that lay in the future and were taken as now.
     pub clamped_times: u64,
+}
+
+/// What is counted since the start, and the last seen of what is not.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) pending_results: AtomicU64,
+    pub(crate) items_written: AtomicU64,
+    pub(crate) results_written: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+    failures: [AtomicU64; Reason::ALL.len()],
+    pub(crate) dropped_results: AtomicU64,
+    pub(crate) dropped_items: AtomicU64,
+    pub(crate) results_bytes: AtomicU64,
+    pub(crate) unknown_rows: AtomicU64,
+    pub(crate) refused_intervals: AtomicU64,
+    pub(crate) clamped_times: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a failure.
+    pub(crate) fn failed(&self, reason: Reason) {
+        add(&self.failures[reason as usize], 1);
+    }
+
+    /// The failures so far.
+    pub(crate) fn failures(&self) -> [(Reason, u64); Reason::ALL.len()] {
+        Reason::ALL.map(|reason| (reason, get(&self.failures[reason as usize])))
+    }
+}
+
+/// Counts so many more.
+pub(crate) fn add(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(more as u64, Ordering::Relaxed);
+}
+
+/// Says how many there are now.
+pub(crate) fn set(gauge: &AtomicU64, now: u64) {
+    gauge.store(now, Ordering::Relaxed);
+}
+
+/// What it says.
+pub(crate) fn get(number: &AtomicU64) -> u64 {
+    number.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_is_counted_under_its_own_reason() {
+        let counters = Counters::default();
+        for (n, reason) in Reason::ALL.into_iter().enumerate() {
+            (0..=n).for_each(|_| counters.failed(reason));
+        }
+        let expected: Vec<_> = Reason::ALL.into_iter().zip(1..).collect();
+        assert_eq!(counters.failures().to_vec(), expected);
+    }
 }
