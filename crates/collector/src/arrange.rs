@@ -15,10 +15,11 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    BootTime, Cut, FamilyText, Item, ItemId, ItemSpec, Query, Target,
+    BootTime, Cut, Failure, FamilyText, Item, ItemId, ItemSpec, Query, Target,
     connects::Connects,
     driver::Driver,
     lanes::{Lanes, Pool},
+    login::{self, Login},
     rollup::{self, GroupStats, TargetStats},
     snapshot::Snapshot,
 };
@@ -153,6 +154,12 @@ impl Collector {
         let mut families = rollup::families(&[], &self.fleet.load().group_stats);
         families.extend(self.snapshot.query_families());
         families
+    }
+
+    /// Reads who logs in at a server that is no target, as it is done for targets: secrets and certificates anew each time,
+    /// in bounded time but for a file system that hangs. A failure quotes no secret.
+    pub async fn login(&self, server: &Target) -> Result<Login, Failure> {
+        login::login(server, &self.pool.reads).await
     }
 
     /// The targets, each once, by name.

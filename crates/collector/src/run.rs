@@ -54,7 +54,7 @@ pub struct Item {
     lanes: Arc<Lanes>,
     snapshot: Arc<Snapshot>,
     slot: Arc<Slot>,
-    tag: String,
+    name: Arc<str>,
     /// The text last sent with its full limit; the next run most likely sends it again.
     prepared: ArcSwapOption<Prepared>,
 }
@@ -138,13 +138,18 @@ impl PartialEq for Item {
 
 impl Item {
     pub(crate) fn new(spec: ItemSpec, lanes: Arc<Lanes>, snapshot: Arc<Snapshot>, slot: Arc<Slot>) -> Self {
-        let tag = slot.id.to_string();
-        Self { spec, lanes, snapshot, slot, tag, prepared: ArcSwapOption::empty() }
+        let name = slot.id.to_string().into();
+        Self { spec, lanes, snapshot, slot, name, prepared: ArcSwapOption::empty() }
     }
 
     /// What it is called.
     pub fn id(&self) -> &crate::ItemId {
         &self.slot.id
+    }
+
+    /// The same as a text, `QUERY@TARGET`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// Its target, as configured.
@@ -157,9 +162,14 @@ impl Item {
         &self.spec.query
     }
 
-    /// Whether it has a result that is shown. A fresh item may have the one of another that it took the place of.
-    pub fn has_result(&self) -> bool {
-        self.slot.has_result()
+    /// How old its result is, if there is one. A fresh item may have the one of another that it took the place of.
+    pub fn result_age(&self) -> Option<Duration> {
+        self.slot.age(BootTime::now())
+    }
+
+    /// Whether a failed run drops the last good result at once.
+    pub fn drops_on_failure(&self) -> bool {
+        self.spec.drop_on_failure
     }
 
     /// Whether both go to the same server by the same way, so that what one learns of it holds for the other.
@@ -187,8 +197,8 @@ impl Item {
         self.slot.is_shown(BootTime::now())
     }
 
-    /// Its result as bytes, for [`Item::restore`] in another process.
-    pub fn result_bytes(&self) -> Option<Vec<u8>> {
+    /// Its result as bytes, for [`Item::restore`] in another process, and when it was read, in milliseconds since the epoch.
+    pub fn result_bytes(&self) -> Option<(u64, Vec<u8>)> {
         self.slot.to_bytes(Moment::now())
     }
 
@@ -199,8 +209,8 @@ impl Item {
 
     /// Takes over the result that an earlier process had, unless there is a newer one. It shows its true age, and is not
     /// shown beyond its limit. Gives its age.
-    pub fn restore(&self, bytes: &[u8]) -> Result<Duration, NotRestored> {
-        self.snapshot.restore(&self.slot, bytes, Moment::now(), self.spec.expire_after)
+    pub fn restore(&self, read_ms: u64, bytes: &[u8]) -> Result<Duration, NotRestored> {
+        self.snapshot.restore(&self.slot, (read_ms, bytes), Moment::now(), self.spec.expire_after)
     }
 
     /// Takes note of how a run went, for whoever looks; it changes nothing. `lateness` is from the tick to the lane.
@@ -396,7 +406,7 @@ impl Item {
         {
             return Arc::clone(prepared);
         }
-        let Limited { sql, session_limit_ms } = statement.limited(flavour, &self.tag, limit);
+        let Limited { sql, session_limit_ms } = statement.limited(flavour, &self.name, limit);
         let prepared = Prepared { statement: statement.clone(), flavour, sql: sql.into(), session_limit_ms };
         let prepared = Arc::new(prepared);
         if full {

@@ -495,8 +495,13 @@ impl Slot {
     }
 
     /// Whether there is a result.
-    pub(crate) fn has_result(&self) -> bool {
+    fn has_result(&self) -> bool {
         self.current.load().is_some()
+    }
+
+    /// How old the result is, if there is one.
+    pub(crate) fn age(&self, now: BootTime) -> Option<Duration> {
+        self.current.load().as_ref().map(|published| now.since(published.at))
     }
 
     /// The result that is there gets this age limit, unless it has it.

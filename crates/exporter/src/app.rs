@@ -2,17 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     path::Path,
     pin::pin,
     sync::Arc,
     time::Duration,
 };
 
-use fleet_collector::{Address, Arranged, Collector, Snapshot, TlsMode, mysql::MySql};
+use fleet_collector::{Address, Arranged, Collector, Snapshot, Target, TlsMode, mysql::MySql};
+use fleet_history::{Loaded, Loading, Overrides};
 use fleet_http::{HttpMetrics, Scope, Sources, State};
 use fleet_scheduler::{Changes, Item, Limits, Scheduler, Timeline};
 use prometheus_client::registry::Registry;
 use tokio::{
+    join,
     net::TcpListener,
     select,
     signal::unix::{Signal, SignalKind, signal},
@@ -23,14 +26,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{Config, Report},
+    config::{Config, Report, Store},
     effective::Effective,
+    history::{Keeper, LOAD_WITHIN},
     job::Job,
     logging::Logging,
     memory,
-    metrics::{self, ConfigMetrics, Live, Process, RunMetrics},
+    metrics::{self, ConfigMetrics, HistoryMetrics, Live, Process, RunMetrics},
     open_files,
-    plan::{STARTUP_SPREAD, plan},
+    plan::{Planner, STARTUP_SPREAD},
     reload::{Answer, Reader, Reloads, Unread},
     status::{Board, Facts},
     suspension::Suspension,
@@ -49,9 +53,9 @@ const LOGGED_PROBLEMS: usize = 20;
 struct App {
     config: watch::Sender<Arc<Config>>,
     scheduler: Scheduler<Job>,
-    collector: Arc<Collector>,
-    board: Arc<Board>,
-    run_metrics: Arc<RunMetrics>,
+    planner: Planner,
+    /// The intervals that the history has in place of the configuration's; none without one.
+    intervals: Option<watch::Receiver<Arc<Overrides>>>,
     config_metrics: ConfigMetrics,
     reloads: Arc<Reloads>,
     /// Connections that may be opened at once at most, whatever the file says: each may hold a thread.
@@ -133,44 +137,83 @@ impl App {
         }));
         registry.register_collector(Box::new(Process));
 
-        let (arranged, wanted) = plan(&config, &collector, &run_metrics);
-        let config = watch::Sender::new(config);
-        let (tasks, token) = (TaskTracker::new(), CancellationToken::new());
+        let serves_at = start.bind.unwrap_or(&config.listen);
+        let kept =
+            config.history.as_ref().map(|history| Keeper::start(history, serves_at, &config, &collector));
+        let (keeper, loading) = kept.unzip();
+        registry.register_collector(Box::new(HistoryMetrics(keeper.clone())));
         let board = Board::new(Facts {
             started,
             stats: scheduler.stats(),
             collector: Arc::clone(&collector),
             log_suppressed: start.logging.suppressed(),
         });
-        board.show(&config.borrow(), &arranged.items);
+        let planner = Planner { collector: Arc::clone(&collector), board, run_metrics, keeper };
+        let intervals = planner.keeper.as_ref().map(|keeper| keeper.intervals());
+        let cold = planner.plan(&config, &Overrides::new());
+        let config = watch::Sender::new(config);
+        let (tasks, token) = (TaskTracker::new(), CancellationToken::new());
         let reloads = Arc::new(Reloads::new(config.borrow().reload));
         let sources = Sources {
             snapshot,
             rollups: rollups(&collector),
             registry: Arc::new(registry),
-            status: board.source(),
+            status: planner.board.source(),
             reload: over_http(&reloads),
             items: effective_items(config.subscribe()),
         };
         let state = State::new(sources, http_metrics, env!("CARGO_PKG_VERSION"), started);
         tasks.spawn(fleet_http::serve(listener, Arc::new(state), token.clone()));
-        let sweeping = sweep(Arc::clone(&collector), Arc::clone(&run_metrics));
+        let sweeping = sweep(collector, Arc::clone(&planner.run_metrics));
         tasks.spawn(token.clone().run_until_cancelled_owned(sweeping));
         let most_connects = start.most_connects;
         let mut app = Self {
             config,
             scheduler,
-            collector,
-            board,
-            run_metrics,
+            planner,
+            intervals,
             config_metrics,
             reloads,
             most_connects,
             tasks,
             token,
         };
+        let warm = match loading {
+            Some(loading) => app.warm(loading).await,
+            None => None,
+        };
+        let (arranged, wanted) = warm.unwrap_or(cold);
         app.take_over(arranged, wanted).await;
         app
+    }
+
+    /// Serves what was kept of before, if the table gives it in time; what comes late is served late. Gives the items as
+    /// they are then: what ran lately waits for its tick, at the interval that the table says.
+    async fn warm(&mut self, mut loading: Loading) -> Option<(Arranged, Vec<Item<Job>>)> {
+        let keeper = self.planner.keeper.clone()?;
+        let Some(loaded) = loading.wait(LOAD_WITHIN).await else {
+            tracing::warn!("what was kept of before did not come in time: the items begin without it");
+            self.tasks.spawn(self.token.clone().run_until_cancelled_owned(async move {
+                loop {
+                    if let Some(loaded) = loading.wait(Duration::from_hours(1)).await {
+                        restore(keeper, loaded).await;
+                        return;
+                    }
+                }
+            }));
+            return None;
+        };
+        restore(keeper, loaded).await;
+        let config = Arc::clone(&self.config.borrow());
+        self.plan(&config).await.ok()
+    }
+
+    /// The items of a configuration at the intervals that hold now.
+    async fn plan(&mut self, config: &Arc<Config>) -> Result<(Arranged, Vec<Item<Job>>), String> {
+        let overrides = self.intervals.as_mut().map(|intervals| Arc::clone(&intervals.borrow_and_update()));
+        let (planner, config) = (self.planner.clone(), Arc::clone(config));
+        let items = spawn_blocking(move || planner.plan(&config, &overrides.unwrap_or_default()));
+        items.await.map_err(|panic| format!("the configuration could not be applied: {panic}"))
     }
 
     /// Goes on until `end`: reloads the configuration whenever somebody asks for it, and begins anew when the machine has
@@ -184,6 +227,7 @@ impl App {
     ) -> T {
         let (mut end, mut suspension) = (pin!(end), Suspension::new());
         let reloads = Arc::clone(&self.reloads);
+        let mut intervals = self.intervals.clone();
         loop {
             let asked = select! {
                 biased;
@@ -195,6 +239,10 @@ impl App {
                 slept = suspension.over() => {
                     tracing::info!(?slept, "the machine has slept: every item begins anew on its offset");
                     self.scheduler.resumed(slept).await;
+                    continue;
+                }
+                () = changed(&mut intervals) => {
+                    self.change_intervals().await;
                     continue;
                 }
                 asked = reloads.next() => asked,
@@ -215,7 +263,7 @@ impl App {
             let answer = match read.and_then(fits) {
                 Ok((config, problems)) => self.reload(config, &problems, is_bound).await,
                 Err(unread) => {
-                    self.board.not_reloaded(unread.in_short());
+                    self.planner.board.not_reloaded(unread.in_short());
                     Err(not_reloaded(&unread))
                 }
             };
@@ -227,27 +275,22 @@ impl App {
     /// Makes this the configuration: what is the same in both goes on untouched. Says what was done.
     async fn reload(&mut self, config: Config, problems: &Report, is_bound: bool) -> Answer {
         let config = Arc::new(config);
-        let planned = spawn_blocking({
-            let (config, collector) = (Arc::clone(&config), Arc::clone(&self.collector));
-            let (board, run_metrics) = (Arc::clone(&self.board), Arc::clone(&self.run_metrics));
-            move || {
-                let planned = plan(&config, &collector, &run_metrics);
-                board.show(&config, &planned.0.items);
-                planned
-            }
-        });
-        let (arranged, wanted) =
-            planned.await.map_err(|panic| format!("the configuration could not be applied: {panic}"))?;
+        let (arranged, wanted) = self.plan(&config).await?;
+        self.planner.board.reloaded();
         let (n_targets, n_items) = (arranged.targets.len(), wanted.len());
         let changes = self.take_over(arranged, wanted).await;
         let before = self.config.send_replace(Arc::clone(&config));
         let now = &*config;
+        let Planner { collector, run_metrics, keeper, .. } = &self.planner;
         for query in gone(&before, now) {
-            self.run_metrics.remove(&query);
+            run_metrics.remove(&query);
         }
-        self.collector.limit_connects(now.max_connects.min(self.most_connects));
-        self.scheduler.limit_runs(now.max_runs, self.collector.connects_for_tries());
-        self.collector.snapshot().limit(now.max_page_bytes);
+        collector.limit_connects(now.max_connects.min(self.most_connects));
+        self.scheduler.limit_runs(now.max_runs, collector.connects_for_tries());
+        collector.snapshot().limit(now.max_page_bytes);
+        if let Some(keeper) = keeper {
+            keeper.follow(now);
+        }
         self.reloads.allow_over_http(now.reload);
         let restart = self.needs_a_restart(&before, now, is_bound);
 
@@ -269,6 +312,18 @@ impl App {
         // A large fleet takes some milliseconds to let go of.
         drop(spawn_blocking(move || drop(before)));
         Ok(reloaded(changes, &restart, problems))
+    }
+
+    /// Somebody has changed intervals in the history: the items that are at others now begin anew, all others go on.
+    async fn change_intervals(&mut self) {
+        let config = Arc::clone(&self.config.borrow());
+        match self.plan(&config).await {
+            Ok((arranged, wanted)) => {
+                let Changes { changed, .. } = self.take_over(arranged, wanted).await;
+                tracing::info!(items = changed, "intervals changed in the history");
+            }
+            Err(error) => tracing::error!(error, "intervals of the history are not taken"),
+        }
     }
 
     /// The items are these now. What the ones before left behind is gone with it.
@@ -294,6 +349,9 @@ impl App {
                 self.most_connects
             ));
         }
+        if before.history != now.history {
+            what.push("`[history]` needs a restart: it is as before until then".to_owned());
+        }
         what
     }
 
@@ -301,16 +359,43 @@ impl App {
     async fn stop(self) {
         self.reloads.close();
         self.scheduler.shutdown().await;
-        if !self.collector.shutdown(FAREWELL).await {
+        let Planner { collector, keeper, .. } = &self.planner;
+        let keep = async {
+            match keeper {
+                Some(keeper) => keeper.close(FAREWELL).await,
+                None => true,
+            }
+        };
+        let (ended, kept) = join!(collector.shutdown(FAREWELL), keep);
+        if !ended {
             tracing::warn!(
                 "some servers did not confirm in time that our queries ended; their own limits will end them"
             );
+        }
+        if !kept {
+            tracing::warn!("the history could not be written to the end: the last runs are missing in it");
         }
         self.token.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         tracing::info!("stopped");
     }
+}
+
+/// Waits until intervals of the history change; for ever without one.
+async fn changed(intervals: &mut Option<watch::Receiver<Arc<Overrides>>>) {
+    if let Some(intervals) = intervals
+        && intervals.changed().await.is_ok()
+    {
+        return;
+    }
+    pending().await
+}
+
+/// Off the async threads: results of a large fleet take some time to check.
+async fn restore(keeper: Arc<Keeper>, loaded: Loaded) {
+    // Only a panic could come of it, which has been logged.
+    let _ = spawn_blocking(move || keeper.restore(&loaded)).await;
 }
 
 /// What the answer to a request says of a reload.
@@ -423,12 +508,20 @@ fn warn_of_unverified(config: &Config, before: Option<&Config>) {
 /// The targets of each group that nobody asks for a proof of identity.
 fn unverified(config: &Config) -> BTreeMap<&str, usize> {
     let mut unverified = BTreeMap::new();
-    for target in &config.targets {
+    for target in config.targets.iter().chain(history_server(config)) {
         if matches!(target.tls.mode, TlsMode::Preferred | TlsMode::Required) && !is_local(&target.address) {
             *unverified.entry(&*target.group).or_default() += 1;
         }
     }
     unverified
+}
+
+/// The server of the history's table, to which a password goes too.
+fn history_server(config: &Config) -> Option<&Arc<Target>> {
+    match &config.history.as_ref()?.store {
+        Store::Sqlite(_) => None,
+        Store::MySql(server) => Some(server),
+    }
 }
 
 fn is_local(address: &Address) -> bool {

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::xxh64;
 
-use crate::config::{Config, ItemConfig, OnFailure};
+use crate::config::{Config, History, ItemConfig, OnFailure};
 
 /// Names of targets that a line lists; a line is for a person.
 const LISTED: usize = 5;
@@ -92,6 +92,7 @@ impl Effective {
             ("max_runs", config.max_runs.to_string()),
             ("max_connects", config.max_connects.to_string()),
             ("max_page_bytes", config.max_page_bytes.to_string()),
+            ("history", config.history.as_ref().map_or_else(|| "none".to_owned(), History::place)),
         ];
         let (mut targets, mut queries) = (BTreeMap::new(), BTreeMap::new());
         let (mut seen_targets, mut seen_queries) = (BTreeSet::new(), BTreeSet::new());
@@ -158,7 +159,8 @@ impl Effective {
         lines.extend(self.new_connections(new));
         lines.extend(self.settings.iter().filter_map(|(name, old)| {
             let now = new.settings.get(name).filter(|now| *now != old)?;
-            let restart = if name == "listen" { "; it needs a restart" } else { "" };
+            let restart =
+                if ["listen", "history"].contains(&name.as_str()) { "; it needs a restart" } else { "" };
             Some(format!("{name}: {old} -> {now}{restart}"))
         }));
         if self.version != new.version {

@@ -9,7 +9,7 @@ use fleet_collector::{Failure, Item, NotStarted, Reason, Report, Success};
 use fleet_scheduler::{BackOff, Missed, Start, Verdict, Way};
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::{metrics::RunMetrics, news::Change};
+use crate::{history::Keeper, metrics::RunMetrics, news::Change};
 
 /// A target that gives no answer. It may be back within a second, and being asked costs it nothing.
 const NO_ANSWER: BackOff = BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
@@ -23,6 +23,7 @@ const CROWDED: BackOff = BackOff { first: Duration::from_secs(5), cap: Duration:
 pub(crate) struct Job {
     item: Arc<Item>,
     metrics: Arc<RunMetrics>,
+    keeper: Option<Arc<Keeper>>,
     duration: Histogram,
     /// Why the last run failed though the target answered; for the log, which tells changes only.
     trouble: Mutex<Option<Trouble>>,
@@ -35,10 +36,10 @@ enum Trouble {
 }
 
 impl Job {
-    /// The job of this item.
-    pub(crate) fn new(item: Arc<Item>, metrics: Arc<RunMetrics>) -> Self {
+    /// The job of this item, whose runs are noted by `keeper`, if there is one.
+    pub(crate) fn new(item: Arc<Item>, metrics: Arc<RunMetrics>, keeper: Option<Arc<Keeper>>) -> Self {
         let duration = metrics.duration(&item.query().name);
-        Self { item, metrics, duration, trouble: Mutex::default() }
+        Self { item, metrics, keeper, duration, trouble: Mutex::default() }
     }
 
     fn log(&self, report: &Report) {
@@ -123,6 +124,9 @@ impl fleet_scheduler::Job for Job {
             self.duration.observe(report.duration.as_secs_f64());
         }
         self.item.note(start.lateness + start.waited, &report);
+        if let Some(keeper) = &self.keeper {
+            keeper.ran(&self.item, &report);
+        }
         self.log(&report);
         verdict(&report.outcome)
     }
@@ -132,11 +136,11 @@ impl fleet_scheduler::Job for Job {
             Missed::Running => 0,
             Missed::NoPermit => 1,
             Missed::TargetDown => 2,
+            Missed::Stopped => 3,
         };
         self.item.target_stats().missed(place, ticks);
         if reason == Missed::TargetDown {
             self.item.passed_over();
-            Missed::Stopped => 3,
         }
     }
 

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod effective;
 mod health;
+mod history;
 mod job;
 mod logging;
 mod memory;

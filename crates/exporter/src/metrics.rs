@@ -9,6 +9,7 @@ use std::{
 };
 
 use fleet_collector::Collector;
+use fleet_history::{Reason as HistoryReason, State, Stats as HistoryStats};
 use fleet_scheduler::Stats;
 use prometheus_client::{
     collector::Collector as Source,
@@ -23,7 +24,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{logging::Suppressed, news::News};
+use crate::{history::Keeper, logging::Suppressed, news::News};
 
 /// From a lookup in memory to the longest timeouts.
 const RUN_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -199,6 +200,107 @@ impl Source for Live {
     }
 }
 
+/// What the history does, at the moment of a scrape; all of it 0 without one.
+#[derive(Debug)]
+pub(crate) struct HistoryMetrics(pub(crate) Option<Arc<Keeper>>);
+
+impl Source for HistoryMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let stats = self.0.as_ref().map(|keeper| keeper.stats());
+        let of = |number: fn(&HistoryStats) -> u64| stats.as_ref().map_or(0, number);
+        let is = |fits: fn(&State) -> bool| i64::from(stats.as_ref().is_some_and(|stats| fits(&stats.state)));
+        for (name, help, value) in [
+            (
+                "up",
+                "1 if the store of the history answers, else 0",
+                is(|state| matches!(state, State::Owner | State::Standby { .. })),
+            ),
+            (
+                "owner",
+                "1 if the history's table is this exporter's: read and written",
+                is(|state| *state == State::Owner),
+            ),
+            (
+                "pending_items",
+                "items whose last run is not written to the history yet",
+                count_u64(of(|stats| stats.pending_items)),
+            ),
+            (
+                "pending_results",
+                "items whose result has changed since it was last written to the history",
+                count_u64(of(|stats| stats.pending_results)),
+            ),
+            (
+                "results_bytes",
+                "bytes of all results in the history",
+                count_u64(of(|stats| stats.results_bytes)),
+            ),
+            (
+                "unknown_rows",
+                "rows of the history that name no item of this exporter",
+                count_u64(of(|stats| stats.unknown_rows)),
+            ),
+            (
+                "interval_overrides",
+                "items whose interval is that of the history and not the configuration's",
+                count_u64(of(|stats| stats.overrides)),
+            ),
+        ] {
+            gauge(&mut encoder, &format!("query_exporter_history_{name}"), help, value)?;
+        }
+        gauge(
+            &mut encoder,
+            "query_exporter_history_oldest_pending_seconds",
+            "how long the run has waited that waits longest to be written to the history",
+            stats.as_ref().map_or(0.0, |stats| stats.oldest_pending.as_secs_f64()),
+        )?;
+        for (name, help, value) in [
+            ("items_written", "items written to the history", of(|stats| stats.items_written)),
+            ("results_written", "results written to the history", of(|stats| stats.results_written)),
+            (
+                "bytes_written",
+                "bytes of names, values and results written to the history",
+                of(|stats| stats.bytes_written),
+            ),
+            (
+                "dropped_results",
+                "results left out of the history as too large",
+                of(|stats| stats.dropped_results),
+            ),
+            (
+                "dropped_items",
+                "runs left out of the history as its column cannot hold the item's name",
+                of(|stats| stats.dropped_items),
+            ),
+            (
+                "refused_intervals",
+                "intervals in the history that were out of bounds",
+                of(|stats| stats.refused_intervals),
+            ),
+            (
+                "clamped_times",
+                "times in the history that lay in the future and were taken as now",
+                of(|stats| stats.clamped_times),
+            ),
+        ] {
+            counter(&mut encoder, &format!("query_exporter_history_{name}"), help, value)?;
+        }
+        let failures = ConstCounter::new(0_u64);
+        let mut descriptor = encoder.encode_descriptor(
+            "query_exporter_history_failures",
+            "failures of the history's store, by reason",
+            None,
+            failures.metric_type(),
+        )?;
+        for (place, reason) in HistoryReason::ALL.into_iter().enumerate() {
+            let failures = stats.as_ref().map_or(0, |stats| stats.failures[place].1);
+            let labels = [("reason", reason.as_str())];
+            ConstCounter::new(failures).encode(descriptor.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 /// The process's own resources, under the names that Prometheus' client libraries give them.
 #[derive(Debug)]
 pub(crate) struct Process;
@@ -291,6 +393,7 @@ mod tests {
             log_suppressed: logging::tests::no_lines(),
         }));
         registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(HistoryMetrics(None)));
         let own = fleet_http::registry::families(&registry).unwrap();
         names.extend(own.into_iter().map(|family| family.header.name));
         names

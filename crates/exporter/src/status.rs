@@ -1,6 +1,13 @@
 //! What the status pages are told: the scheduler's and the collector's memory of each item, put together.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use fleet_collector::{
@@ -15,12 +22,14 @@ use fleet_http::status::{
 use fleet_scheduler::{NextTick, Stats};
 use tokio::time::Instant;
 
-use crate::{config::Config, logging::Suppressed, metrics::since_epoch};
+use crate::{logging::Suppressed, metrics::since_epoch, plan::Intervals};
 
 /// What is shown. The fleet in it is exchanged whole when the configuration changes.
 pub(crate) struct Board {
     facts: Facts,
     fleet: ArcSwap<Shown>,
+    /// When the configuration in force was read.
+    loaded_ms: AtomicU64,
     /// Why the last reload was not taken.
     config_error: ArcSwapOption<String>,
 }
@@ -40,7 +49,6 @@ struct Shown {
     targets: BTreeMap<Arc<str>, TargetEntry>,
     queries: usize,
     max_bytes: usize,
-    loaded_ms: u64,
 }
 
 struct TargetEntry {
@@ -52,6 +60,8 @@ struct TargetEntry {
 struct ItemEntry {
     item: Arc<Item>,
     interval: Duration,
+    /// That of the file, if it is another.
+    configured: Option<Duration>,
     timeout: Duration,
     expire_after: Duration,
 }
@@ -59,26 +69,41 @@ struct ItemEntry {
 impl Board {
     /// A board that shows no fleet yet.
     pub(crate) fn new(facts: Facts) -> Arc<Self> {
-        Arc::new(Self { facts, fleet: ArcSwap::default(), config_error: ArcSwapOption::empty() })
+        Arc::new(Self {
+            facts,
+            fleet: ArcSwap::default(),
+            loaded_ms: AtomicU64::new(now_ms()),
+            config_error: ArcSwapOption::empty(),
+        })
     }
 
-    /// This configuration is in force from now on; `items` are those of it, in its order.
-    pub(crate) fn show(&self, config: &Config, items: &[Arc<Item>]) {
+    /// This is in force from now on; `items` are those of it, in its order.
+    pub(crate) fn show(&self, intervals: &Intervals<'_>, items: &[Arc<Item>]) {
+        let config = intervals.config;
         let mut targets: BTreeMap<Arc<str>, TargetEntry> = BTreeMap::new();
         for (target, paused) in config.targets_and_pauses() {
             let entry = TargetEntry { target: Arc::clone(target), paused, items: Vec::new() };
             targets.insert(Arc::clone(&target.name), entry);
         }
-        for (config, item) in config.items.iter().zip(items) {
-            if let Some(entry) = targets.get_mut(&config.target.name) {
-                let (interval, timeout, expire_after) =
-                    (config.interval, config.timeout, config.expire_after);
-                entry.items.push(ItemEntry { item: Arc::clone(item), interval, timeout, expire_after });
+        for ((item, now), written) in items.iter().zip(intervals.items()).zip(&config.items) {
+            if let Some(entry) = targets.get_mut(&now.target.name) {
+                entry.items.push(ItemEntry {
+                    item: Arc::clone(item),
+                    interval: now.interval,
+                    configured: Some(written.interval).filter(|interval| *interval != now.interval),
+                    timeout: now.timeout,
+                    expire_after: now.expire_after,
+                });
             }
         }
         let (queries, max_bytes) = (config.queries.len(), config.max_page_bytes);
+        self.fleet.store(Arc::new(Shown { targets, queries, max_bytes }));
+    }
+
+    /// The configuration was read and taken.
+    pub(crate) fn reloaded(&self) {
+        self.loaded_ms.store(now_ms(), Relaxed);
         self.config_error.store(None);
-        self.fleet.store(Arc::new(Shown { targets, queries, max_bytes, loaded_ms: now_ms() }));
     }
 
     /// The configuration was read and not taken, for this reason.
@@ -113,7 +138,7 @@ impl Fleet for Now {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now_ms: now_ms(),
             uptime: started.elapsed(),
-            config_loaded_ms: self.fleet.loaded_ms,
+            config_loaded_ms: self.board.loaded_ms.load(Relaxed),
             config_error: self.board.config_error.load().as_deref().cloned(),
             queries: self.fleet.queries,
             runs: Queue {
@@ -170,7 +195,7 @@ impl Fleet for Now {
 
 impl Now {
     fn item(&self, entry: &ItemEntry) -> model::Item {
-        let ItemEntry { item, interval, timeout, expire_after } = entry;
+        let ItemEntry { item, interval, configured, timeout, expire_after } = entry;
         let id = item.id();
         let next = self.board.facts.stats.next_tick(&id.query, &id.target).map(|next| match next {
             NextTick::Running => Next::Running,
@@ -182,6 +207,7 @@ impl Now {
         model::Item {
             query: Arc::clone(&id.query),
             interval: *interval,
+            configured: *configured,
             timeout: *timeout,
             expire_after: *expire_after,
             shown: item.is_shown(),

@@ -7,6 +7,7 @@ mod logs;
 mod memory;
 mod pace;
 mod servers;
+mod warm;
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +26,11 @@ use tokio::time::{Instant, sleep};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt as _};
 
-use crate::{job::Job, metrics::RunMetrics, plan::STARTUP_SPREAD};
+use crate::{
+    job::Job,
+    metrics::RunMetrics,
+    plan::{STARTUP_SPREAD, ran_lately},
+};
 use servers::{Health, Servers};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,6 +44,8 @@ struct Plan<'a> {
     queries: &'a [(&'a str, Duration, Duration)],
     /// As `retry_after` of the configuration.
     retry_after: Option<Duration>,
+    /// What each item is given before it begins.
+    kept: Option<(u64, &'a [u8])>,
 }
 
 /// A fleet that runs.
@@ -93,6 +100,9 @@ impl Fleet {
         }
         let timeouts: Vec<_> = specs.iter().map(|spec| spec.timeout).collect();
         let arranged = Arc::new(collector.arrange(specs));
+        if let Some((read_ms, bytes)) = plan.kept {
+            arranged.items.iter().for_each(|item| assert!(item.restore(read_ms, bytes).is_ok()));
+        }
         let items =
             arranged.items.iter().zip(intervals).zip(timeouts).map(|((item, interval), timeout)| Item {
                 target: Arc::clone(&item.target().name),
@@ -100,9 +110,9 @@ impl Fleet {
                 lanes: usize::from(item.target().lanes()),
                 interval,
                 timeout,
-                ran_before: false,
+                ran_before: ran_lately(item, interval),
                 retry_after: plan.retry_after,
-                job: Arc::new(Job::new(Arc::clone(item), Arc::clone(&metrics))),
+                job: Arc::new(Job::new(Arc::clone(item), Arc::clone(&metrics), None)),
             });
         scheduler.sync(items.collect()).await;
         Self { scheduler, collector, arranged, servers, start, metrics, lines, _log: log }

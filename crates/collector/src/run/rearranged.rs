@@ -68,13 +68,13 @@ async fn what_stays(after: ItemSpec) -> String {
     sleep(SECOND).await;
     let (old, new) = (&before.items[0], &arranged.items[0]);
     assert_eq!(old.shares_lanes(new), !fake.log().contains("goodbye"), "{}", fake.log());
-    assert_eq!(new.has_result(), !page(&collector).is_empty());
-    assert_eq!(collector.snapshot().series(), i64::from(new.has_result()));
+    assert_eq!(new.result_age().is_some(), !page(&collector).is_empty());
+    assert_eq!(collector.snapshot().series(), i64::from(new.result_age().is_some()));
     [
         (**old == **new, "item"),
         (old.shares_lanes(new), "connections"),
         (Arc::ptr_eq(&before.targets[0], &arranged.targets[0]), "counters"),
-        (new.has_result(), "result"),
+        (new.result_age().is_some(), "result"),
     ]
     .into_iter()
     .filter_map(|(stays, what)| stays.then_some(what))

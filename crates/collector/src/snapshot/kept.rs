@@ -37,8 +37,6 @@ pub enum NotRestored {
 struct Header {
     /// Of all that decides what the lines say.
     fingerprint: u64,
-    /// When it was read, in milliseconds since the epoch.
-    read_ms: u64,
     rows: u64,
     lateness_us: u64,
     duration_us: u64,
@@ -46,8 +44,8 @@ struct Header {
 
 impl Header {
     fn write(&self, out: &mut Vec<u8>) {
-        let Self { fingerprint, read_ms, rows, lateness_us, duration_us } = self;
-        for number in [fingerprint, read_ms, rows, lateness_us, duration_us] {
+        let Self { fingerprint, rows, lateness_us, duration_us } = self;
+        for number in [fingerprint, rows, lateness_us, duration_us] {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
@@ -55,7 +53,6 @@ impl Header {
     fn read(bytes: &mut &[u8]) -> Option<Self> {
         Some(Self {
             fingerprint: number(bytes)?,
-            read_ms: number(bytes)?,
             rows: number(bytes)?,
             lateness_us: number(bytes)?,
             duration_us: number(bytes)?,
@@ -64,8 +61,8 @@ impl Header {
 }
 
 impl Slot {
-    /// The result that is there, for [`Snapshot::restore`].
-    pub(crate) fn to_bytes(&self, now: Moment) -> Option<Vec<u8>> {
+    /// The result that is there, for [`Snapshot::restore`], and when it was read, in milliseconds since the epoch.
+    pub(crate) fn to_bytes(&self, now: Moment) -> Option<(u64, Vec<u8>)> {
         let current = self.current.load();
         let Published { at, fragments, bytes, .. } = current.as_deref()?;
         let last = self.record.last_run();
@@ -73,8 +70,6 @@ impl Slot {
         let rows = last.as_ref().and_then(|last| last.result).map_or(0, |result| result.rows);
         let header = Header {
             fingerprint: self.fingerprint(),
-            // What the age says, though somebody may have set the wall clock meanwhile.
-            read_ms: now.wall_ms.saturating_sub(millis(now.boot.since(*at))),
             rows: rows as u64,
             lateness_us: micros(took.lateness),
             duration_us: micros(took.duration),
@@ -88,7 +83,8 @@ impl Slot {
         for fragment in fragments {
             out.extend_from_slice(fragment);
         }
-        Some(out)
+        // What the age says, though somebody may have set the wall clock meanwhile.
+        Some((now.wall_ms.saturating_sub(millis(now.boot.since(*at))), out))
     }
 
     /// The number of the result, if it is a single one.
@@ -134,11 +130,11 @@ impl Slot {
 
 impl Snapshot {
     /// Gives an item without a result the one in these bytes, as old as it is: what was read in the future is new. After
-    /// `expire_after` it is no longer shown. Gives its age.
+    /// `expire_after` it is no longer shown. `read_ms` is since the epoch. Gives its age.
     pub(crate) fn restore(
         &self,
         slot: &Slot,
-        bytes: &[u8],
+        (read_ms, bytes): (u64, &[u8]),
         now: Moment,
         expire_after: Duration,
     ) -> Result<Duration, NotRestored> {
@@ -153,7 +149,7 @@ impl Snapshot {
         if header.fingerprint != slot.fingerprint() {
             return Err(NotRestored::OfAnother);
         }
-        let age = Duration::from_millis(now.wall_ms.saturating_sub(header.read_ms));
+        let age = Duration::from_millis(now.wall_ms.saturating_sub(read_ms));
         if age >= expire_after {
             return Err(NotRestored::TooOld);
         }
@@ -163,7 +159,7 @@ impl Snapshot {
         }
         let series = mapped.series;
         let published = slot.published(mapped, now.boot.before(age), expire_after);
-        let read = Moment { wall_ms: header.read_ms.min(now.wall_ms), boot: published.at };
+        let read = Moment { wall_ms: read_ms.min(now.wall_ms), boot: published.at };
         if !slot.fill(published) {
             return Err(NotRestored::NotNeeded);
         }

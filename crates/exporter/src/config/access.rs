@@ -8,7 +8,7 @@ use super::{
     field::{At, Entries, Field, List, Setting, Table, Wrong, good, list, read, read_with, table},
     names,
     pattern::Pattern,
-    raw::{Labels, RawAccess, RawDefaultsFile, RawTls},
+    raw::{Labels, RawAccess, RawAccount, RawDefaultsFile, RawTls},
     report::{Findings, Place},
     session,
 };
@@ -68,7 +68,23 @@ pub(super) struct TlsText {
 impl Access {
     /// Checks the keys. `target_label` is taken by the target's name.
     pub(super) fn check(found: &mut Findings, raw: RawAccess, target_label: Option<&str>) -> Self {
-        let RawAccess {
+        let RawAccess { account, max_connections, labels, kill, session } = raw;
+        Self {
+            max_connections: read_with(found, "max_connections", max_connections, |n| {
+                u16::try_from(n).ok().filter(|n| (1..=100).contains(n)).ok_or_else(|| {
+                    Wrong::new(format!("is {n}, which is out of bounds"), "write a number from 1 to 100")
+                })
+            }),
+            labels: label_pairs(found, labels, target_label),
+            kill: read(found, "kill", kill),
+            session: session::check(found, session),
+            ..Self::check_account(found, account)
+        }
+    }
+
+    /// The same for who logs in alone.
+    pub(super) fn check_account(found: &mut Findings, raw: RawAccount) -> Self {
+        let RawAccount {
             user,
             password,
             password_file,
@@ -76,11 +92,7 @@ impl Access {
             password_command,
             defaults_file,
             tls,
-            max_connections,
-            labels,
             database,
-            kill,
-            session,
         } = raw;
         let sources = [
             read_with(found, "password", password, |text| Ok(PasswordText::Inline(Secret::new(text)))),
@@ -93,15 +105,8 @@ impl Access {
             user: read_with(found, "user", user, not_empty),
             password: one_password(found, sources),
             tls: tls_text(found, tls),
-            max_connections: read_with(found, "max_connections", max_connections, |n| {
-                u16::try_from(n).ok().filter(|n| (1..=100).contains(n)).ok_or_else(|| {
-                    Wrong::new(format!("is {n}, which is out of bounds"), "write a number from 1 to 100")
-                })
-            }),
-            labels: label_pairs(found, labels, target_label),
             database: read_with(found, "database", database, not_empty),
-            kill: read(found, "kill", kill),
-            session: session::check(found, session),
+            ..Self::default()
         }
     }
 

@@ -23,7 +23,7 @@ impl Checker<'_> {
         name: String,
         address: Option<Address>,
         no_address: bool,
-        group: usize,
+        group: &Arc<str>,
         levels: [&Access; 3],
         labels: &BTreeMap<String, LabelPair>,
         holes: &Holes,
@@ -73,7 +73,7 @@ impl Checker<'_> {
         };
         Some(Target {
             name: name.into(),
-            group: Arc::clone(&self.fleet.groups[group].name.value),
+            group: Arc::clone(group),
             address,
             user,
             password: password?,
@@ -318,6 +318,11 @@ pub(super) struct Holes {
 }
 
 impl Holes {
+    /// Of something that is no target: there is nothing to stand for.
+    pub(super) fn none() -> Self {
+        Self { ranges: BTreeMap::new(), all: BTreeMap::new() }
+    }
+
     pub(super) fn new(target: &str, group: &str, pattern: &Pattern, step: usize) -> Self {
         let ranges: BTreeMap<_, _> =
             pattern.values(step).enumerate().map(|(i, value)| ((i + 1).to_string(), value)).collect();

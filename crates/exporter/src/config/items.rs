@@ -90,6 +90,7 @@ impl Parts {
                         on_failure: settings.on_failure,
                         retry_after: settings.retry_after,
                         limits: settings.limits,
+                        written: settings.written,
                     });
                 }
             }

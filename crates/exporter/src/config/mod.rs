@@ -11,6 +11,7 @@ mod address;
 mod field;
 mod files;
 mod glob;
+mod history;
 mod items;
 mod keys;
 mod names;
@@ -45,6 +46,8 @@ use toml::Spanned;
 
 use access::Access;
 use field::{Entries, Field, Setting, good, read_with, table};
+#[allow(unused_imports, reason = "the benches of the loader need no history")]
+pub(crate) use history::{History, Store};
 use items::{Items, Parts};
 pub(crate) use names::is_label_name;
 use raw::{RawDefaults, RawFile, RawLimits};
@@ -56,7 +59,9 @@ pub(crate) use schema::schema;
 pub(crate) use secrets::missing_secrets;
 pub(crate) use selection::{Candidate, Selection, Wanted};
 use server::Server;
-use settings::{Settings, at_most};
+#[allow(unused_imports, reason = "the benches of the loader need no history")]
+pub(crate) use settings::LONGEST_INTERVAL;
+use settings::{SHORTEST_INTERVAL, Settings, Written, at_most};
 pub(crate) use show::Unknown;
 pub(crate) use statements::check_sql;
 
@@ -73,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) max_connects: usize,
     /// Bytes of the page at most.
     pub(crate) max_page_bytes: usize,
+    /// Where what ran is kept, if anywhere.
+    pub(crate) history: Option<History>,
     /// The servers, in the order of the file; those that are paused too.
     pub(crate) targets: Vec<Arc<Target>>,
     /// The queries, in the order of the file.
@@ -107,6 +114,27 @@ pub(crate) struct ItemConfig {
     pub(crate) retry_after: Option<Duration>,
     /// How large an answer may be.
     pub(crate) limits: ResultLimits,
+    /// What of these is written, and does not follow from another interval.
+    written: Written,
+}
+
+impl ItemConfig {
+    /// What it is called, `QUERY@TARGET`.
+    pub(crate) fn name(&self) -> String {
+        format!("{}@{}", self.query.name, self.target.name)
+    }
+
+    /// The shortest interval that it may have.
+    pub(crate) fn shortest_interval(&self) -> Duration {
+        self.timeout.max(SHORTEST_INTERVAL)
+    }
+
+    /// The same item at another interval, with what follows from that.
+    #[must_use]
+    pub(crate) fn at_interval(&self, interval: Duration) -> Self {
+        let (expire_after, retry_after) = self.written.at(interval, self.timeout);
+        Self { interval, expire_after, retry_after, ..self.clone() }
+    }
 }
 
 /// What a failed run does to the last good result.
@@ -224,7 +252,7 @@ fn rate(rate: f64) -> String {
 }
 
 fn check(found: &mut Findings, raw: RawFile, bind: Option<&str>) -> Option<Config> {
-    let RawFile { include, server, defaults, limits, groups, queries } = raw;
+    let RawFile { include, server, defaults, limits, history, groups, queries } = raw;
     let include = field::list(found, "include", include, "write include = [\"conf.d/*.toml\"]");
     for path in include.map(|include| include.value).unwrap_or_default() {
         path.check_in(found, "include");
@@ -243,7 +271,8 @@ fn check(found: &mut Findings, raw: RawFile, bind: Option<&str>) -> Option<Confi
     let queries = queries.map_or(Entries(Vec::new()), |queries| queries.value);
 
     let target_label = defaults.target_label.as_deref().filter(|label| !label.is_empty());
-    let fleet = targets::check(found, groups, defaults.access, target_label);
+    let mut fleet = targets::check(found, groups, defaults.access, target_label);
+    let history = history::check(found, history, &mut fleet);
     let common = queries::Common { namespace: &defaults.namespace, groups: &fleet.groups };
     let queries = queries::check(found, queries, &common);
     let parts = Parts { fleet, queries, defaults: defaults.settings, limits: limits.result };
@@ -276,6 +305,7 @@ fn check(found: &mut Findings, raw: RawFile, bind: Option<&str>) -> Option<Confi
         max_runs: limits.max_runs.unwrap_or_else(|| lanes.max(256)),
         max_connects: limits.max_connects.unwrap_or_else(|| (targets.len() / 16).max(32)),
         max_page_bytes: limits.max_page_bytes,
+        history,
         targets,
         queries: parts.queries.iter().filter_map(|query| query.query.clone()).collect(),
         items,

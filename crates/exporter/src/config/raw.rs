@@ -28,6 +28,8 @@ keys! {
         defaults: Table<RawDefaults>,
         /// How much at most, over the whole fleet.
         limits: Table<RawLimits>,
+        /// Where what ran is kept over a restart; nowhere without it.
+        history: Table<RawHistory>,
         /// Sets of targets, by name.
         groups: Table<Entries<Table<RawGroup>>>,
         /// Queries, by name.
@@ -63,6 +65,31 @@ keys! {
         max_page_bytes: Field<usize>,
     }
 
+    /// `[history]`
+    struct RawHistory {
+        /// A file of SQLite for the table, made if it is not there.
+        sqlite: Field<String>,
+        /// The server that has the table.
+        mysql: Table<RawHistoryMysql>,
+        /// How often what ran is written down: as much is lost when the process is killed.
+        flush_interval: Field<Duration>,
+        /// Whether whole results are kept too, to be served again after a restart.
+        results: Field<bool>,
+        /// Whether a table that is found in another shape may be altered.
+        migrate: Field<bool>,
+    }
+
+    /// `[history.mysql]`
+    struct RawHistoryMysql {
+        ..account: RawAccount,
+        /// Host and port of the server; the port is 3306 unless it is written.
+        address: Field<String>,
+        /// The path of a Unix socket.
+        socket: Field<String>,
+        /// The table's name.
+        table: Field<String>,
+    }
+
     /// The settings of an item: a query on a target.
     struct RawSettings {
         ..timing: RawTiming,
@@ -95,8 +122,8 @@ keys! {
         result_bytes as "max_result_bytes": Field<usize>,
     }
 
-    /// How to reach a target.
-    struct RawAccess {
+    /// Who logs in, and how.
+    struct RawAccount {
         /// The account to log in with.
         user: Field<String>,
         /// Its password; `password_file` and `password_env` keep it out of this file.
@@ -111,12 +138,17 @@ keys! {
         defaults_file: Table<RawDefaultsFile>,
         /// Whether and how connections are encrypted.
         tls: Table<RawTls>,
+        /// The schema that a session starts in.
+        database: Field<String>,
+    }
+
+    /// How to reach a target.
+    struct RawAccess {
+        ..account: RawAccount,
         /// Connections at one target at any moment, 1 to 100.
         max_connections: Field<usize>,
         /// Pairs that each series of each target carries.
         labels: Labels,
-        /// The schema that a session starts in.
-        database: Field<String>,
         /// Whether a query that outlives its timeout is stopped at the server.
         kill: Field<bool>,
         /// What each session is set to when it begins.

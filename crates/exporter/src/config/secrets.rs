@@ -35,6 +35,8 @@ pub(super) enum Needed {
     DefaultsFile(PathBuf),
     /// The program of a command, which is looked for and never run.
     Program(String),
+    /// A file that may be made where it is not, but not its folder.
+    HistoryFolder(PathBuf),
 }
 
 impl Needed {
@@ -63,6 +65,7 @@ impl Needed {
                 ("password", path, "it holds the password alone, readable by the exporter's user")
             }
             Self::Ca(path) => return pem_problem("CA", path, certificates::check_authorities),
+            Self::HistoryFolder(path) => return folder_problem(path),
             Self::Certificate(path) => return pem_problem("certificate", path, certificates::check_chain),
             Self::Key(path) => return pem_problem("key", path, certificates::check_key),
             Self::Pair(chain, key) => {
@@ -79,6 +82,18 @@ impl Needed {
             Ok(_) => None,
         }
     }
+}
+
+/// What is wrong with the place of a file that may be made there.
+fn folder_problem(path: &Path) -> Option<(String, &'static str)> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() {
+        return Some((format!("{} is a folder", path.display()), "name a file in it, such as history.db"));
+    }
+    (!folder.is_dir()).then(|| {
+        let message = format!("there is no folder {} for the history", folder.display());
+        (message, "make it, writable by the exporter's user: beside the file SQLite keeps two more")
+    })
 }
 
 /// What is wrong with a file of certificates or keys.

@@ -11,6 +11,11 @@ use super::{
     report::{Findings, Place},
 };
 
+/// The bounds of an interval, wherever it comes from.
+pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+/// The same.
+pub(crate) const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
+
 const INTERVAL: Duration = Duration::from_secs(15);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LEAST_EXPIRE_AFTER: Duration = Duration::from_mins(1);
@@ -39,8 +44,7 @@ impl Settings {
     pub(super) fn check(found: &mut Findings, raw: RawSettings, enabled: Option<Field<bool>>) -> Self {
         let RawSettings { timing, result } = raw;
         let RawTiming { interval, timeout, expire_after, on_failure, retry_after } = timing;
-        let second = Duration::from_secs(1);
-        let day = Duration::from_hours(24);
+        let (second, day) = (SHORTEST_INTERVAL, LONGEST_INTERVAL);
         Self {
             interval: read_with(found, "interval", interval, between(second, day)),
             timeout: read_with(found, "timeout", timeout, between(Duration::from_millis(100), day)),
@@ -76,7 +80,7 @@ pub(super) fn at_most(most: usize) -> impl Fn(usize) -> Result<usize, Wrong> {
     }
 }
 
-fn between(least: Duration, most: Duration) -> impl FnOnce(Duration) -> Result<Duration, Wrong> {
+pub(super) fn between(least: Duration, most: Duration) -> impl FnOnce(Duration) -> Result<Duration, Wrong> {
     move |value| {
         let show = humantime::format_duration;
         if value < least {
@@ -137,12 +141,10 @@ impl<'a> Layers<'a> {
     fn timing(&self) -> Option<Timing<'a>> {
         let interval = Chosen::new(self.first(|s| &s.interval), INTERVAL)?;
         let timeout = Chosen::new(self.first(|s| &s.timeout), TIMEOUT)?;
-        let usual = LEAST_EXPIRE_AFTER.max(2 * interval.value + timeout.value);
+        let usual = usual_expire_after(interval.value, timeout.value);
         let expire_after = Chosen::new(self.first(|s| &s.expire_after), usual)?;
         let on_failure = Chosen::new(self.first(|s| &s.on_failure), OnFailure::Keep)?;
-        let usual =
-            if interval.value > LONG { LONGEST_RETRY.min(interval.value / 4) } else { interval.value };
-        let retry_after = Chosen::new(self.first(|s| &s.retry_after), usual)?;
+        let retry_after = Chosen::new(self.first(|s| &s.retry_after), usual_retry_after(interval.value))?;
         Some(Timing { interval, timeout, expire_after, on_failure, retry_after })
     }
 
@@ -157,7 +159,7 @@ impl<'a> Layers<'a> {
             lines.push(("timeout", show(timeout.value).to_string(), timeout.at));
             lines.push(("expire_after", show(expire_after.value).to_string(), expire_after.at));
             lines.push(("on_failure", on_failure.value.word().to_owned(), on_failure.at));
-            let retry = retry_within(&retry_after, &interval).map(|wait| show(wait).to_string());
+            let retry = retry_within(retry_after.value, interval.value).map(|wait| show(wait).to_string());
             let retry = retry.unwrap_or_else(|| "not before the next run".to_owned());
             lines.push(("retry_after", retry, retry_after.at));
         }
@@ -177,9 +179,33 @@ struct Timing<'a> {
     retry_after: Chosen<'a, Duration>,
 }
 
+fn usual_expire_after(interval: Duration, timeout: Duration) -> Duration {
+    LEAST_EXPIRE_AFTER.max(2 * interval + timeout)
+}
+
+fn usual_retry_after(interval: Duration) -> Duration {
+    if interval > LONG { LONGEST_RETRY.min(interval / 4) } else { interval }
+}
+
 /// A retry that would not come before the next run is none.
-fn retry_within(retry_after: &Chosen<'_, Duration>, interval: &Chosen<'_, Duration>) -> Option<Duration> {
-    Some(retry_after.value).filter(|wait| *wait < interval.value)
+fn retry_within(retry_after: Duration, interval: Duration) -> Option<Duration> {
+    Some(retry_after).filter(|wait| *wait < interval)
+}
+
+/// Lengths that follow from an interval unless they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Written {
+    expire_after: Option<Duration>,
+    retry_after: Option<Duration>,
+}
+
+impl Written {
+    /// What they are at this interval.
+    pub(super) fn at(&self, interval: Duration, timeout: Duration) -> (Duration, Option<Duration>) {
+        let expire_after = self.expire_after.unwrap_or_else(|| usual_expire_after(interval, timeout));
+        let retry_after = self.retry_after.unwrap_or_else(|| usual_retry_after(interval));
+        (expire_after, retry_within(retry_after, interval))
+    }
 }
 
 /// What an item gets.
@@ -191,6 +217,7 @@ pub(super) struct Effective {
     pub(super) on_failure: OnFailure,
     pub(super) retry_after: Option<Duration>,
     pub(super) limits: ResultLimits,
+    pub(super) written: Written,
 }
 
 /// Gives items their settings, and says once for each pair of places that two of them do not fit.
@@ -220,8 +247,9 @@ impl Cascade {
             timeout: timeout.value,
             expire_after: expire_after.value,
             on_failure: on_failure.value,
-            retry_after: retry_within(&retry_after, &interval),
+            retry_after: retry_within(retry_after.value, interval.value),
             limits: layers.limits(),
+            written: Written { expire_after: expire_after.written(), retry_after: retry_after.written() },
         })
     }
 
@@ -277,6 +305,11 @@ pub(super) struct Chosen<'a, T> {
 }
 
 impl<'a, T: Copy> Chosen<'a, T> {
+    /// The value, unless it is built in.
+    fn written(&self) -> Option<T> {
+        self.at.map(|_| self.value)
+    }
+
     /// None if what was written is wrong: nothing can be said about the item then.
     fn new(setting: Option<&'a At<Option<T>>>, built_in: T) -> Option<Self> {
         match setting {

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use fleet_collector::target::Address;
 
 use super::{
-    Config,
+    Config, History,
     access::{Access, PasswordText},
     account::Account,
     field::{At, Setting, Word, nearest},
@@ -91,6 +91,11 @@ impl Config {
             ("max_runs", self.max_runs.to_string(), Origin::Follows),
             ("max_connects", self.max_connects.to_string(), Origin::Follows),
             ("max_page_bytes", self.max_page_bytes.to_string(), Origin::Follows),
+            (
+                "history",
+                self.history.as_ref().map_or_else(|| "none".to_owned(), History::place),
+                Origin::Follows,
+            ),
             ("in all", self.summary(), Origin::Follows),
         ]);
         page.title("targets", None);

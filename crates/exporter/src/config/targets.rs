@@ -80,17 +80,8 @@ pub(super) fn check(
     target_label: Option<&str>,
 ) -> Fleet {
     let inline = defaults.inline_password().into_iter().collect();
-    let mut checker = Checker {
-        found,
-        target_label,
-        fleet: Fleet { defaults: Arc::new(defaults), inline, ..Fleet::default() },
-        option_files: OptionFiles::default(),
-        group_names: names::Seen::default(),
-        target_names: names::Seen::default(),
-        wrong_templates: BTreeSet::new(),
-        wrong_files: BTreeSet::new(),
-        too_many: false,
-    };
+    let fleet = Fleet { defaults: Arc::new(defaults), inline, ..Fleet::default() };
+    let mut checker = Checker::new(found, target_label, fleet);
     for (name, node) in groups.0 {
         checker.group(&name, node);
     }
@@ -137,6 +128,23 @@ pub(super) struct Checker<'a> {
     pub(super) wrong_files: BTreeSet<PathBuf>,
     /// Whether it was said that there are too many targets.
     too_many: bool,
+}
+
+impl<'a> Checker<'a> {
+    /// One that adds to this fleet.
+    pub(super) fn new(found: &'a mut Findings, target_label: Option<&'a str>, fleet: Fleet) -> Self {
+        Self {
+            found,
+            target_label,
+            fleet,
+            option_files: OptionFiles::default(),
+            group_names: names::Seen::default(),
+            target_names: names::Seen::default(),
+            wrong_templates: BTreeSet::new(),
+            wrong_files: BTreeSet::new(),
+            too_many: false,
+        }
+    }
 }
 
 impl Checker<'_> {
@@ -358,7 +366,8 @@ impl Checker<'_> {
             let holes = Holes::new(&instance, &self.fleet.groups[group].name.value, &pattern, step);
             let levels = [&entry.access, shared, &defaults];
             let n_needs = self.fleet.needs.len();
-            let target = self.target(instance, written, no_address, group, levels, &labels, &holes, &name.at);
+            let of = Arc::clone(&self.fleet.groups[group].name.value);
+            let target = self.target(instance, written, no_address, &of, levels, &labels, &holes, &name.at);
             if entry.paused.is_some() {
                 // Nobody connects, so nothing is needed.
                 self.fleet.needs.truncate(n_needs);

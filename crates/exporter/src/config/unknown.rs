@@ -9,8 +9,8 @@ use super::{
     field::nearest,
     keys::{Keys, keys_of},
     raw::{
-        RawDefaults, RawDefaultsFile, RawFile, RawGroup, RawLimits, RawMetric, RawOverride, RawQuery,
-        RawServer, RawSession, RawTarget, RawTls, RawVariant, RawWhen,
+        RawDefaults, RawDefaultsFile, RawFile, RawGroup, RawHistory, RawHistoryMysql, RawLimits, RawMetric,
+        RawOverride, RawQuery, RawServer, RawSession, RawTarget, RawTls, RawVariant, RawWhen,
     },
     report::{Findings, Place},
 };
@@ -23,6 +23,14 @@ pub(super) fn find(tree: &Spanned<DeTable<'_>>, found: &mut Findings) {
     walk.section(root, "server", Level::Server);
     walk.section(root, "defaults", Level::Defaults);
     walk.section(root, "limits", Level::Limits);
+    walk.section(root, "history", Level::History);
+    if let Some((history, _)) = root.get("history").and_then(as_table)
+        && let Some((mysql, at)) = history.get("mysql").and_then(as_table)
+    {
+        walk.level(Level::HistoryMysql, "[history.mysql]", mysql, &at);
+        walk.inner(mysql, "tls", Level::Tls, "[history.mysql]");
+        walk.inner(mysql, "defaults_file", Level::DefaultsFile, "[history.mysql]");
+    }
     if let Some((defaults, _)) = root.get("defaults").and_then(as_table) {
         walk.access(defaults, "[defaults]");
     }
@@ -51,6 +59,8 @@ enum Level {
     Server,
     Defaults,
     Limits,
+    History,
+    HistoryMysql,
     Group,
     Target,
     Tls,
@@ -86,6 +96,8 @@ impl Levels {
             (Level::Variant, "[[queries.NAME.variants]]", names::<RawVariant>()),
             (Level::When, "when = { … }", names::<RawWhen>()),
             (Level::Metric, "[queries.NAME.metrics.FAMILY]", names::<RawMetric>()),
+            (Level::History, "[history]", names::<RawHistory>()),
+            (Level::HistoryMysql, "[history.mysql]", names::<RawHistoryMysql>()),
         ])
     }
 

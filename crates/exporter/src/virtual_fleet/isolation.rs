@@ -20,7 +20,7 @@ fn plan() -> Plan<'static> {
         }
         queries
     };
-    Plan { targets: 300, queries: &QUERIES, retry_after: None }
+    Plan { targets: 300, queries: &QUERIES, retry_after: None, kept: None }
 }
 
 /// Of twenty targets nine are sick: six refuse, two are mute, one hangs.
@@ -79,7 +79,10 @@ async fn t35_at_the_start_of_a_large_fleet_connects_stay_below_their_limit_and_r
     let queries: Vec<_> =
         names.iter().enumerate().map(|(n, name)| (name.as_str(), interval(n), TIMEOUT)).collect();
     let fleet =
-        Fleet::start(&Plan { targets: 500, queries: &queries, retry_after: None }, |_| Health::Well).await;
+        Fleet::start(&Plan { targets: 500, queries: &queries, retry_after: None, kept: None }, |_| {
+            Health::Well
+        })
+        .await;
     fleet.run(180 * SECOND).await;
     let in_minute = |n: u32| {
         let (from, to) = (fleet.start + 60 * SECOND * n, fleet.start + 60 * SECOND * (n + 1));
@@ -145,7 +148,7 @@ async fn a_recovered_target_is_noticed_within_twice_its_cap_though_1500_others_h
     let names: Vec<_> = (0..10).map(|n| format!("q{n}")).collect();
     let queries: Vec<_> = names.iter().map(|name| (name.as_str(), 60 * SECOND, TIMEOUT)).collect();
     let mute = |n: usize| n % 10 < 3;
-    let plan = Plan { targets: 5000, queries: &queries, retry_after: None };
+    let plan = Plan { targets: 5000, queries: &queries, retry_after: None, kept: None };
     let fleet = Fleet::start(&plan, |n| if mute(n) { Health::Mute } else { Health::Well }).await;
     fleet.run(120 * SECOND).await;
     assert!(

@@ -6,7 +6,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn t65_an_hour_with_500_targets_down_is_few_lines() {
     let queries = [("q", 15 * SECOND, 5 * SECOND), ("r", 60 * SECOND, 5 * SECOND)];
-    let plan = Plan { targets: 500, queries: &queries, retry_after: None };
+    let plan = Plan { targets: 500, queries: &queries, retry_after: None, kept: None };
     let health = |n: usize| [Health::Refusing, Health::Mute, Health::LockedOut, Health::Crowded][n % 4];
     // Those that refuse a login do so from the start, the others are well first.
     let fleet = Fleet::start(&plan, |n| if n % 4 < 2 { Health::Well } else { health(n) }).await;

@@ -9,9 +9,9 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn the_future_of_a_run_is_small_and_connecting_is_not_a_part_of_it() {
-    let plan = Plan { targets: 1, queries: &[("q", 10 * SECOND, 5 * SECOND)], retry_after: None };
+    let plan = Plan { targets: 1, queries: &[("q", 10 * SECOND, 5 * SECOND)], retry_after: None, kept: None };
     let fleet = Fleet::start(&plan, |_| Health::Well).await;
-    let job = Job::new(Arc::clone(&fleet.arranged.items[0]), Arc::clone(&fleet.metrics));
+    let job = Job::new(Arc::clone(&fleet.arranged.items[0]), Arc::clone(&fleet.metrics), None);
     let now = Instant::now();
     let start = Start {
         due: now,

@@ -7,7 +7,7 @@ use super::*;
 /// The connects to a target of this health in some minutes, in seconds since the first one.
 async fn check(health: Health, minutes: u32, expected: Expect) {
     let queries = [("q", 10 * SECOND, 5 * SECOND), ("r", 10 * SECOND, 5 * SECOND)];
-    let plan = Plan { targets: 1, queries: &queries, retry_after: None };
+    let plan = Plan { targets: 1, queries: &queries, retry_after: None, kept: None };
     let fleet = Fleet::start(&plan, |_| health).await;
     fleet.run(minutes * 60 * SECOND).await;
     let connects = fleet.servers.connects(&name(0));
@@ -40,7 +40,7 @@ async fn a_target_without_a_free_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_target_whose_queries_hang() {
     let queries = [("often", 20 * SECOND, 5 * SECOND), ("seldom", 600 * SECOND, 5 * SECOND)];
-    let plan = Plan { targets: 1, queries: &queries, retry_after: Some(30 * SECOND) };
+    let plan = Plan { targets: 1, queries: &queries, retry_after: Some(30 * SECOND), kept: None };
     let fleet = Fleet::start(&plan, |_| Health::Hanging).await;
     fleet.run(1300 * SECOND).await;
     assert!(fleet.is_up(0));

@@ -169,6 +169,7 @@ fn item(item: &Item) -> Value {
         "query": &*item.query,
         "state": item.state().as_str(),
         "interval_seconds": seconds(item.interval),
+        "configured_interval_seconds": seconds(item.configured.unwrap_or(item.interval)),
         "timeout_seconds": seconds(item.timeout),
         "last_run": last.map(|last| json!({
             "ended_at": seconds_at(last.ended_ms),

@@ -263,6 +263,8 @@ pub struct Item {
     pub query: Arc<str>,
     /// How often.
     pub interval: Duration,
+    /// How often the configuration says, if that is something else: the interval was changed while the exporter runs.
+    pub configured: Option<Duration>,
     /// How long a run may take.
     pub timeout: Duration,
     /// How old a result may be while it is shown.

@@ -191,7 +191,11 @@ pub(super) fn items(page: &mut Markup, items: &Cut<Item>, now_ms: u64) {
     page.raw("<th>Age of the result</th><th>Trouble</th></tr></thead>\n<tbody>\n");
     for item in &items.list {
         page.raw("<tr><td><bdi>").text(&item.query).raw("</bdi> <span class=\"soft\">every ");
-        page.text(Length(item.interval)).raw(", at most ").text(Length(item.timeout)).raw("</span></td><td>");
+        page.text(Length(item.interval));
+        if let Some(configured) = item.configured {
+            page.raw(" in place of ").text(Length(configured));
+        }
+        page.raw(", at most ").text(Length(item.timeout)).raw("</span></td><td>");
         item_state(page, item.state());
         page.raw("</td><td data-name=\"last run\">");
         if let Some(last) = &item.last {

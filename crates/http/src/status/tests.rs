@@ -129,6 +129,7 @@ fn item(query: &str, outcome: Option<Outcome>) -> Item {
     Item {
         query: query.into(),
         interval: Duration::from_secs(10),
+        configured: None,
         timeout: Duration::from_secs(5),
         expire_after: Duration::from_secs(60),
         age: last.is_some().then_some(Duration::from_secs(4)),

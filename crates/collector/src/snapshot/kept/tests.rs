@@ -25,7 +25,7 @@ fn text(snapshot: &Snapshot, now: BootTime) -> String {
 }
 
 /// The bytes of `who|n` rows, read at second 100 and written at second 110.
-fn kept(query: &Query, table: &[&str]) -> Vec<u8> {
+fn kept(query: &Query, table: &[&str]) -> (u64, Vec<u8>) {
     let (snapshot, slots) = arranged(std::slice::from_ref(query), &["db1"]);
     publish(&snapshot, &slots[0], 100, table);
     slots[0].to_bytes(moment(110)).unwrap()
@@ -34,11 +34,11 @@ fn kept(query: &Query, table: &[&str]) -> Vec<u8> {
 #[test]
 fn a_result_comes_back_at_its_true_age_and_leaves_at_its_limit() {
     let query = simple("q", "f");
-    let bytes = kept(&query, &["a|1", "b|2.50"]);
+    let (read_ms, bytes) = kept(&query, &["a|1", "b|2.50"]);
     // Restarted, and rebooted: the machine has run for 3 s, the result is 30 s old.
     for now in [moment(130), after_reboot(130, 3)] {
         let (snapshot, slots) = arranged(std::slice::from_ref(&query), &["db1"]);
-        assert_eq!(snapshot.restore(&slots[0], &bytes, now, AGE), Ok(Duration::from_secs(30)));
+        assert_eq!(snapshot.restore(&slots[0], (read_ms, &bytes), now, AGE), Ok(Duration::from_secs(30)));
         let expected = "f{target=\"db1\",who=\"a\"} 1\nf{target=\"db1\",who=\"b\"} 2.50\n";
         assert_eq!(text(&snapshot, now.boot.plus(Duration::from_secs(29))), expected);
         assert_eq!(text(&snapshot, now.boot.plus(Duration::from_secs(30))), "");
@@ -56,9 +56,9 @@ fn a_result_comes_back_at_its_true_age_and_leaves_at_its_limit() {
 #[test]
 fn what_was_read_in_the_future_is_new_and_no_more() {
     let query = simple("q", "f");
-    let bytes = kept(&query, &["a|1"]);
+    let (read_ms, bytes) = kept(&query, &["a|1"]);
     let (snapshot, slots) = arranged(std::slice::from_ref(&query), &["db1"]);
-    assert_eq!(snapshot.restore(&slots[0], &bytes, moment(40), AGE), Ok(Duration::ZERO));
+    assert_eq!(snapshot.restore(&slots[0], (read_ms, &bytes), moment(40), AGE), Ok(Duration::ZERO));
     assert_eq!(slots[0].record.last_run().unwrap().ended_ms, 40_000);
     assert_eq!(text(&snapshot, at(99)).lines().count(), 1);
     assert_eq!(text(&snapshot, at(100)), "");
@@ -67,10 +67,10 @@ fn what_was_read_in_the_future_is_new_and_no_more() {
 #[test]
 fn a_run_wins_over_what_was_kept() {
     let query = simple("q", "f");
-    let bytes = kept(&query, &["a|1"]);
+    let (read_ms, bytes) = kept(&query, &["a|1"]);
     let (snapshot, slots) = arranged(std::slice::from_ref(&query), &["db1"]);
     publish(&snapshot, &slots[0], 120, &["a|2"]);
-    assert_eq!(snapshot.restore(&slots[0], &bytes, moment(121), AGE), Err(NotRestored::NotNeeded));
+    assert_eq!(snapshot.restore(&slots[0], (read_ms, &bytes), moment(121), AGE), Err(NotRestored::NotNeeded));
     assert_eq!(text(&snapshot, at(121)), "f{target=\"db1\",who=\"a\"} 2\n");
 }
 
@@ -90,7 +90,8 @@ fn only_what_would_say_the_same_takes_a_result_over() {
             limits,
         };
         let slots = snapshot.arrange(&[spec]);
-        let restored = snapshot.restore(&slots[0], &kept(&simple("q", "f"), &["a|1"]), moment(110), AGE);
+        let (read_ms, bytes) = kept(&simple("q", "f"), &["a|1"]);
+        let restored = snapshot.restore(&slots[0], (read_ms, &bytes), moment(110), AGE);
         assert_eq!(restored.map(|age| age.as_secs()), expected);
         assert_eq!(snapshot.series(), i64::from(expected.is_ok()));
     }
@@ -111,10 +112,10 @@ fn only_what_would_say_the_same_takes_a_result_over() {
 #[test]
 fn what_is_too_old_too_large_or_of_another_format_stays_away() {
     let query = simple("q", "f");
-    let bytes = kept(&query, &["a|1"]);
+    let (read_ms, bytes) = kept(&query, &["a|1"]);
     let restore = |snapshot: &Snapshot, bytes: &[u8], second| {
         let slots = arrange(snapshot, std::slice::from_ref(&query), &["db1"]);
-        snapshot.restore(&slots[0], bytes, moment(second), AGE)
+        snapshot.restore(&slots[0], (read_ms, bytes), moment(second), AGE)
     };
     assert_eq!(restore(&Snapshot::default(), &bytes, 160), Err(NotRestored::TooOld));
     assert_eq!(restore(&Snapshot::new(10), &bytes, 110), Err(NotRestored::TooLarge));
@@ -129,8 +130,8 @@ fn what_is_too_old_too_large_or_of_another_format_stays_away() {
 fn lines_that_the_item_could_not_have_written_are_not_believed() {
     let query = simple("q", "f");
     let (snapshot, slots) = arranged(std::slice::from_ref(&query), &["db1"]);
-    let good = kept(&query, &["a|1"]);
-    let header = &good[..41];
+    let (read_ms, good) = kept(&query, &["a|1"]);
+    let header = &good[..33];
     for lines in [
         "g{target=\"db1\",who=\"a\"} 1\n",
         "f_total{target=\"db1\"} 1\n",
@@ -144,10 +145,13 @@ fn lines_that_the_item_could_not_have_written_are_not_believed() {
     ] {
         let length = (lines.len() as u64).to_le_bytes();
         let bytes = [header, &length, lines.as_bytes()].concat();
-        let restored = snapshot.restore(&slots[0], &bytes, moment(110), AGE);
+        let restored = snapshot.restore(&slots[0], (read_ms, &bytes), moment(110), AGE);
         assert_eq!(restored, Err(NotRestored::Invalid), "{lines}");
     }
-    assert!(snapshot.restore(&slots[0], &good, moment(110), AGE).is_ok(), "or the header is longer");
+    assert!(
+        snapshot.restore(&slots[0], (read_ms, &good), moment(110), AGE).is_ok(),
+        "or the header is longer"
+    );
 }
 
 #[test]
@@ -178,13 +182,14 @@ proptest! {
         let (before, slots) = arranged(std::slice::from_ref(&query), &["db1"]);
         let mapped = slots[0].plan.map(&slots[0].query, limits, &rows(limits, "who|what|n|m", &table)).unwrap();
         before.publish(&slots[0], mapped, at(100), AGE).unwrap();
-        let bytes = slots[0].to_bytes(moment(110)).unwrap();
+        let kept = slots[0].to_bytes(moment(110)).unwrap();
+        prop_assert_eq!(kept.0, 100_000);
 
         let (after, slots) = arranged(std::slice::from_ref(&query), &["db1"]);
-        prop_assert_eq!(after.restore(&slots[0], &bytes, moment(120), AGE), Ok(Duration::from_secs(20)));
+        prop_assert_eq!(after.restore(&slots[0], (kept.0, &kept.1), moment(120), AGE), Ok(Duration::from_secs(20)));
         prop_assert_eq!(text(&after, at(120)), text(&before, at(120)));
         prop_assert_eq!((after.series(), after.bytes()), (before.series(), before.bytes()));
-        prop_assert_eq!(slots[0].to_bytes(moment(130)).unwrap(), bytes, "written again it is the same");
+        prop_assert_eq!(slots[0].to_bytes(moment(130)).unwrap(), kept, "written again it is the same");
     }
 
     #[test]
@@ -199,7 +204,7 @@ proptest! {
         let table = rows(limits, "who|what|n|m", &["a|b|1|2", "c\"|d|3|4"]);
         let mapped = slots[0].plan.map(&slots[0].query, limits, &table).unwrap();
         snapshot.publish(&slots[0], mapped, at(100), AGE).unwrap();
-        let mut bytes = slots[0].to_bytes(moment(110)).unwrap();
+        let (_, mut bytes) = slots[0].to_bytes(moment(110)).unwrap();
         slots[0].clear();
         for (place, byte) in changes {
             let place = place.index(bytes.len());
@@ -220,7 +225,7 @@ proptest! {
         if framed {
             all.push(FORMAT);
             let fingerprint = slots[0].fingerprint();
-            let header = Header { fingerprint, read_ms: 100_000, rows: 1, lateness_us: 0, duration_us: 0 };
+            let header = Header { fingerprint, rows: 1, lateness_us: 0, duration_us: 0 };
             header.write(&mut all);
         }
         all.extend(bytes);
@@ -230,7 +235,7 @@ proptest! {
 
 /// The bytes may be taken or not: what is on the page then is valid, without a series twice, and of this item.
 fn check_harmless(snapshot: &Snapshot, slot: &Slot, bytes: &[u8]) -> Result<(), TestCaseError> {
-    let restored = snapshot.restore(slot, bytes, moment(110), AGE);
+    let restored = snapshot.restore(slot, (100_000, bytes), moment(110), AGE);
     let text = text(snapshot, at(110));
     prop_assert!(restored.is_ok() || text.is_empty());
     prop_assert!(is_valid(text.as_bytes()), "{}", text);

@@ -112,21 +112,22 @@ fn without_a_name_there_is_an_overview() {
         None,
         None,
         &expect![[r"
-        the whole fleet
-          listen            0.0.0.0:9104
-          max_runs          256
-          max_connects      32
-          max_page_bytes    268435456
-          in all            2 targets, 2 queries, 1 item, 0.0167 runs a second in all, 0.0167 at the busiest target, at most 3 connections, at most 10000 series; paused: 1 of the targets, with 2 more items
+            the whole fleet
+              listen            0.0.0.0:9104
+              max_runs          256
+              max_connects      32
+              max_page_bytes    268435456
+              history           none
+              in all            2 targets, 2 queries, 1 item, 0.0167 runs a second in all, 0.0167 at the busiest target, at most 3 connections, at most 10000 series; paused: 1 of the targets, with 2 more items
 
-        targets
-          orders-1          10.0.0.1:3306                   fleet.toml:14
-          orders-2          10.0.0.2:3306                   fleet.toml:15
+            targets
+              orders-1          10.0.0.1:3306                   fleet.toml:14
+              orders-2          10.0.0.2:3306                   fleet.toml:15
 
-        queries
-          q                 2 targets                       fleet.toml:20
-          r                 1 target                        fleet.toml:25
-    "]],
+            queries
+              q                 2 targets                       fleet.toml:20
+              r                 1 target                        fleet.toml:25
+        "]],
     );
 }
 
