@@ -19,7 +19,7 @@ use fleet_collector::{
 };
 use fleet_http::{HttpMetrics, Page, Scope, Sources, State, respond, status};
 use http_body::Body as _;
-use hyper::{HeaderMap, Request};
+use hyper::{HeaderMap, Request, Response};
 use prometheus_client::registry::Registry;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -83,7 +83,8 @@ impl Session for Answering {
 
 /// A fleet and the state that its pages are made of.
 pub(crate) struct Fleet {
-    pub(crate) state: Arc<State>,
+    state: Arc<State>,
+    pub(crate) snapshot: Arc<Snapshot>,
     items: Vec<Arc<Item>>,
     next: Next,
 }
@@ -107,7 +108,7 @@ impl Fleet {
             Scope::Own => collector.families_of_all(),
         };
         let sources = Sources {
-            snapshot,
+            snapshot: Arc::clone(&snapshot),
             rollups: Box::new(rollups),
             registry: Arc::new(registry),
             status: Arc::new(|| -> Arc<dyn status::Fleet> { unreachable!("no test here asks for it") }),
@@ -115,7 +116,7 @@ impl Fleet {
             items: Box::new(String::new),
         };
         let state = Arc::new(State::new(sources, metrics, "1.2.3", Instant::now()));
-        Self { state, items, next }
+        Self { state, snapshot, items, next }
     }
 
     /// Runs an item whose server answers with these rows.
@@ -130,13 +131,17 @@ impl Fleet {
 
     /// The answer to GET with these headers.
     pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let (head, body) = self.response(path, headers).await.into_parts();
+        Answer { status: head.status.as_u16(), headers: head.headers, body: bytes(body) }
+    }
+
+    /// The same before any of it is read.
+    pub(crate) async fn response(&self, path: &str, headers: &[(&str, &str)]) -> Response<Page> {
         let mut request = Request::builder().uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = respond(&self.state, &request.body(()).unwrap()).await;
-        let (head, body) = response.into_parts();
-        Answer { status: head.status.as_u16(), headers: head.headers, body: bytes(body) }
+        respond(&self.state, &request.body(()).unwrap()).await
     }
 }
 

@@ -12,7 +12,7 @@ mod reader;
 use std::{collections::BTreeSet, io::Read as _};
 
 use flate2::bufread::GzDecoder;
-use fleet_collector::Kind;
+use fleet_collector::{BootTime, FamilyText, Kind};
 
 use fleet::{Answer, Feeds, Fleet, Table};
 use reader::{Sample, read};
@@ -97,6 +97,21 @@ async fn compressed_text_is_held_while_it_is_shown_and_no_longer() {
     fleet.get("/metrics", &[GZIP]).await;
     let held_then = own_number(&fleet, "query_exporter_compressed_bytes").await;
     assert!((held_then - held).abs() < 0.1 * held, "{held} {held_then}");
+}
+
+#[tokio::test]
+async fn t51_a_page_that_nobody_reads_holds_old_results_until_it_is_dropped_and_no_longer() {
+    let fleet = Fleet::new(&QUERIES, &TARGETS);
+    fleet.publish("q1", "a", rows(500, "1")).await;
+    let families = fleet.snapshot.read(BootTime::now());
+    let [FamilyText { lines, .. }] = &families[..] else { panic!("{families:?}") };
+    let old = lines[0].clone();
+    drop(families);
+    let unread = fleet.response("/metrics", &[]).await;
+    fleet.publish("q1", "a", rows(1, "2")).await;
+    assert!(!old.is_unique(), "the page has it");
+    drop(unread);
+    assert!(old.is_unique(), "nobody but this test has it");
 }
 
 #[tokio::test]
