@@ -41,7 +41,8 @@ pub struct Collector {
 /// What a collector was last arranged into.
 #[derive(Debug, Default)]
 struct Fleet {
-    items: HashMap<ItemId, Arc<Item>>,
+    /// In the order of their ids.
+    items: Vec<Arc<Item>>,
     /// By their names.
     lanes: BTreeMap<Arc<str>, Arc<Lanes>>,
     /// By their names.
@@ -106,13 +107,14 @@ impl Collector {
             fleet.queries.entry(Arc::clone(&spec.query.name)).or_insert_with(|| Arc::clone(&spec.query));
             let lanes = fleet.lanes_of(&spec.target, &before, &self.pool);
             let new = Item::new(spec, lanes, Arc::clone(&self.snapshot), slot);
-            let item = match before.items.get(new.id()) {
+            let item = match before.item(new.id()) {
                 Some(same) if **same == new => Arc::clone(same),
                 _ => Arc::new(new),
             };
-            fleet.items.insert(item.id().clone(), Arc::clone(&item));
             items.push(item);
         }
+        fleet.items.clone_from(&items);
+        fleet.items.sort_by(|a, b| a.id().cmp(b.id()));
         fleet.target_stats = fleet.lanes.values().map(|lanes| Arc::clone(&lanes.stats)).collect();
         fleet.group_stats = fleet.groups.values().cloned().collect();
         let stays = |lanes: &Arc<Lanes>| {
@@ -203,6 +205,11 @@ impl Collector {
 }
 
 impl Fleet {
+    fn item(&self, id: &ItemId) -> Option<&Arc<Item>> {
+        let place = self.items.binary_search_by(|item| item.id().cmp(id)).ok()?;
+        Some(&self.items[place])
+    }
+
     /// The lanes of a target, which are those of before if the way there is the same.
     fn lanes_of(&mut self, target: &Arc<Target>, before: &Self, pool: &Arc<Pool>) -> Arc<Lanes> {
         if let Some(lanes) = self.lanes.get(&target.name) {

@@ -74,7 +74,14 @@ impl Plan {
                 None => families.push((&family.name, vec![feed])),
             }
         }
-        Self { families: families.into_iter().map(|(_, feeds)| feeds).collect() }
+        let families = families.into_iter().map(|(_, mut feeds)| {
+            feeds.shrink_to_fit();
+            feeds
+        });
+        // Of the exact size: there is one for each item. `collect` would stay in the larger vector.
+        let mut exact = Vec::with_capacity(families.len());
+        exact.extend(families);
+        Self { families: exact }
     }
 
     /// For each family, one of the metrics that feed it.

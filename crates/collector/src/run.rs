@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, timeout_at},
@@ -10,13 +9,13 @@ use tokio::{
 
 use crate::{
     BootTime, Failure, Query, Reason, Rows, Target,
-    driver::{Flavour, QueryError, SessionState},
+    driver::{QueryError, SessionState},
     lanes::{Lane, Lanes},
     query::ResultLimits,
     record::{ItemRecord, Moment, Took},
     rollup::TargetStats,
     snapshot::{NotRestored, Slot, Snapshot},
-    statement::{Limited, Statement},
+    statement::Limited,
 };
 
 /// How much longer than the server we wait, so that normally its own clean error comes and the connection lives.
@@ -55,17 +54,6 @@ pub struct Item {
     snapshot: Arc<Snapshot>,
     slot: Arc<Slot>,
     name: Arc<str>,
-    /// The text last sent with its full limit; the next run most likely sends it again.
-    prepared: ArcSwapOption<Prepared>,
-}
-
-/// A statement as a flavour of server gets it.
-#[derive(Debug)]
-struct Prepared {
-    statement: Statement,
-    flavour: Flavour,
-    sql: Arc<str>,
-    session_limit_ms: Option<u64>,
 }
 
 /// How a run went.
@@ -139,7 +127,7 @@ impl PartialEq for Item {
 impl Item {
     pub(crate) fn new(spec: ItemSpec, lanes: Arc<Lanes>, snapshot: Arc<Snapshot>, slot: Arc<Slot>) -> Self {
         let name = slot.id.to_string().into();
-        Self { spec, lanes, snapshot, slot, name, prepared: ArcSwapOption::empty() }
+        Self { spec, lanes, snapshot, slot, name }
     }
 
     /// What it is called.
@@ -170,6 +158,16 @@ impl Item {
     /// Whether a failed run drops the last good result at once.
     pub fn drops_on_failure(&self) -> bool {
         self.spec.drop_on_failure
+    }
+
+    /// How long a run may take once it has its lane.
+    pub fn timeout(&self) -> Duration {
+        self.spec.timeout
+    }
+
+    /// How old a result may become before it is no longer shown.
+    pub fn expire_after(&self) -> Duration {
+        self.spec.expire_after
     }
 
     /// Whether both go to the same server by the same way, so that what one learns of it holds for the other.
@@ -329,10 +327,11 @@ impl Item {
         let deadline = begun + self.spec.timeout + grace(self.spec.timeout);
         let limit = self.server_limit(begun);
         let server_limit = Instant::now() + limit;
-        let prepared = self.prepared(statement, lane.session.server().flavour, limit);
+        // Made anew for each run: that costs less than a hundredth of it, and keeping it would be a text for each item.
+        let limited = statement.limited(lane.session.server().flavour, &self.name, limit);
         let mut lane = InFlight { lanes: &self.lanes, lane: Some(lane), permit, server_limit };
         let mut rows = Rows::new(self.spec.limits);
-        let asked = timeout_at(deadline, lane.ask(&prepared, &mut rows)).await;
+        let asked = timeout_at(deadline, lane.ask(limited, &mut rows)).await;
         let answer = asked.unwrap_or_else(|_| {
             let message = format!("no answer within {:?}", self.spec.timeout + grace(self.spec.timeout));
             let failure = Failure::unanswered(Reason::Timeout, message);
@@ -396,24 +395,6 @@ impl Item {
             u64::try_from(timeout.saturating_sub(used).as_millis()).unwrap_or(u64::MAX).max(1),
         )
     }
-
-    fn prepared(&self, statement: &Statement, flavour: Flavour, limit: Duration) -> Arc<Prepared> {
-        let full = limit == self.spec.timeout;
-        if full
-            && let Some(prepared) = &*self.prepared.load()
-            && prepared.flavour == flavour
-            && prepared.statement == *statement
-        {
-            return Arc::clone(prepared);
-        }
-        let Limited { sql, session_limit_ms } = statement.limited(flavour, &self.name, limit);
-        let prepared = Prepared { statement: statement.clone(), flavour, sql: sql.into(), session_limit_ms };
-        let prepared = Arc::new(prepared);
-        if full {
-            self.prepared.store(Some(Arc::clone(&prepared)));
-        }
-        prepared
-    }
 }
 
 /// A tenth of the timeout, a second at most.
@@ -431,9 +412,9 @@ struct InFlight<'a> {
 }
 
 impl InFlight<'_> {
-    async fn ask(&mut self, prepared: &Prepared, rows: &mut Rows) -> Result<(), QueryError> {
+    async fn ask(&mut self, limited: Limited, rows: &mut Rows) -> Result<(), QueryError> {
         let Some(lane) = self.lane.as_mut() else { return Ok(()) };
-        if let Some(ms) = prepared.session_limit_ms
+        if let Some(ms) = limited.session_limit_ms
             && lane.session_limit_ms != Some(ms)
         {
             let set = format!("SET SESSION max_execution_time = {ms}").into();
@@ -450,7 +431,7 @@ impl InFlight<'_> {
                 Err(error) => return Err(error),
             }
         }
-        lane.session.query(&prepared.sql, rows).await
+        lane.session.query(&limited.sql.into(), rows).await
     }
 
     fn give_back(&mut self) {

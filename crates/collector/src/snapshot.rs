@@ -189,12 +189,13 @@ impl Snapshot {
             let id = ItemId { query: Arc::clone(&spec.query.name), target: Arc::clone(&spec.target.name) };
             let slot = match old.slots.get(&id) {
                 Some(before) => before.for_item(spec),
-                None => Arc::new(Slot::new(id.clone(), spec, Arc::clone(stats), Arc::clone(&self.totals))),
+                None => Arc::new(Slot::new(id, spec, Arc::clone(stats), Arc::clone(&self.totals))),
             };
             slot.limit_age(spec.expire_after);
-            layout.slots.insert(id, Arc::clone(&slot));
             places.push(slot);
         }
+        // Together: one by one, in their order, they would leave each node of the map half empty.
+        layout.slots = places.iter().map(|slot| (slot.id.clone(), Arc::clone(slot))).collect();
         layout.names = Names::of(items);
         layout.families = families(&layout.slots);
         layout.shared = shared(&layout.families);

@@ -62,8 +62,6 @@ struct ItemEntry {
     interval: Duration,
     /// That of the file, if it is another.
     configured: Option<Duration>,
-    timeout: Duration,
-    expire_after: Duration,
 }
 
 impl Board {
@@ -91,10 +89,11 @@ impl Board {
                     item: Arc::clone(item),
                     interval: now.interval,
                     configured: Some(written.interval).filter(|interval| *interval != now.interval),
-                    timeout: now.timeout,
-                    expire_after: now.expire_after,
                 });
             }
+        }
+        for entry in targets.values_mut() {
+            entry.items.shrink_to_fit();
         }
         let (queries, max_bytes) = (config.queries.len(), config.max_page_bytes);
         self.fleet.store(Arc::new(Shown { targets, queries, max_bytes }));
@@ -195,7 +194,7 @@ impl Fleet for Now {
 
 impl Now {
     fn item(&self, entry: &ItemEntry) -> model::Item {
-        let ItemEntry { item, interval, configured, timeout, expire_after } = entry;
+        let ItemEntry { item, interval, configured } = entry;
         let id = item.id();
         let next = self.board.facts.stats.next_tick(&id.query, &id.target).map(|next| match next {
             NextTick::Running => Next::Running,
@@ -208,8 +207,8 @@ impl Now {
             query: Arc::clone(&id.query),
             interval: *interval,
             configured: *configured,
-            timeout: *timeout,
-            expire_after: *expire_after,
+            timeout: item.timeout(),
+            expire_after: item.expire_after(),
             shown: item.is_shown(),
             age: result.map(|result| self.boot.since(result.at)),
             last,

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     panic::AssertUnwindSafe,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -42,7 +43,7 @@ pub(crate) struct Shared {
 /// One item as its loop sees it.
 #[derive(Debug)]
 pub(crate) struct ItemLoop<J> {
-    pub(crate) timeline: Timeline,
+    pub(crate) timeline: Arc<Timeline>,
     pub(crate) schedule: Schedule,
     /// The schedule of the first run, where the interval is longer than the start-up spread.
     pub(crate) startup: Option<Schedule>,
@@ -98,7 +99,12 @@ enum Outcome {
 
 impl<J: Job> ItemLoop<J> {
     /// Runs until it is dropped.
-    pub(crate) async fn run(self) {
+    pub(crate) fn run(self) -> impl Future<Output = ()> + Send {
+        // An async function would keep room for what it was given twice: as its argument and as a variable.
+        async move { self.live().await }
+    }
+
+    async fn live(&self) {
         let mut tick = self.schedule.tick_from(self.now());
         let mut owed = self.first_run();
         let mut slept = false;
@@ -203,8 +209,14 @@ impl<J: Job> ItemLoop<J> {
         sleep_until(due).await;
     }
 
-    /// A moment at which the item is due: runs it, or says why not.
-    async fn attempt(&self, due: Duration, next_due: Duration) -> Outcome {
+    /// A moment at which the item is due. Boxed: a task keeps room for the largest future it will ever hold, and most items
+    /// are idle most of the time.
+    fn attempt(&self, due: Duration, next_due: Duration) -> Pin<Box<impl Future<Output = Outcome>>> {
+        Box::pin(self.try_to_run(due, next_due))
+    }
+
+    /// Runs the item, or says why not.
+    async fn try_to_run(&self, due: Duration, next_due: Duration) -> Outcome {
         let woke = Instant::now();
         let (guard, queue, start_by) = match self.gate.admit(self.rank, woke) {
             Admission::Refused => return Outcome::Missed(Missed::TargetDown),
@@ -237,7 +249,7 @@ impl<J: Job> ItemLoop<J> {
 
     async fn start(&self, start: Start, guard: Option<TryGuard>) -> Outcome {
         self.pending_ms.store(NOT_WAITING, Ordering::Relaxed);
-        // Boxed: a task keeps the largest future it will ever hold, and most items are idle most of the time.
+        // Boxed once more: whoever waits for permits keeps no room for the run, and in bad times many wait.
         // Unwind safe: what a run shares, it changes in single synchronous calls.
         match Box::pin(AssertUnwindSafe(self.job.run(start)).catch_unwind()).await {
             Ok(Verdict::Answered) => self.gate.answered(guard),

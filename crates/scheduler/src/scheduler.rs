@@ -7,10 +7,10 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     task::{JoinHandle, yield_now},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::{
@@ -159,20 +159,24 @@ pub struct Scheduler<J> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) gates: BTreeMap<Arc<str>, Arc<Gate>>,
     running: BTreeMap<(Arc<str>, Arc<str>), Running<J>>,
-    timeline: Timeline,
+    timeline: Arc<Timeline>,
     startup_spread: Duration,
     outlook: Outlook,
-    token: CancellationToken,
-    tracker: TaskTracker,
     seed: u64,
 }
 
+/// An item and its task, which ends with this.
 #[derive(Debug)]
 struct Running<J> {
     item: Item<J>,
     pending_ms: Arc<AtomicU64>,
-    token: CancellationToken,
-    task: JoinHandle<Option<()>>,
+    task: JoinHandle<()>,
+}
+
+impl<J> Drop for Running<J> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl<J: Job + PartialEq> Scheduler<J> {
@@ -187,11 +191,9 @@ impl<J: Job + PartialEq> Scheduler<J> {
             shared: Arc::new(shared),
             gates: BTreeMap::new(),
             running: BTreeMap::new(),
-            timeline,
+            timeline: Arc::new(timeline),
             startup_spread: limits.startup_spread,
             outlook: Outlook::default(),
-            token: CancellationToken::new(),
-            tracker: TaskTracker::new(),
             seed,
         }
     }
@@ -228,6 +230,7 @@ impl<J: Job + PartialEq> Scheduler<J> {
         let ways = self.ways(&wanted);
         self.stop(over).await;
         self.open_gates(&wanted, &ways);
+        let mut started = Vec::new();
         for (n, (id, item)) in wanted.into_iter().enumerate() {
             if n % 1000 == 0 {
                 yield_now().await;
@@ -237,9 +240,10 @@ impl<J: Job + PartialEq> Scheduler<J> {
                 continue;
             }
             changes.started += 1;
-            let running = self.spawn(item);
-            self.running.insert(id, running);
+            started.push((id, self.spawn(item)));
         }
+        // Together: one by one, in their order, they would leave each node of the map half empty.
+        self.running.append(&mut started.into_iter().collect());
         self.tell_outlook();
         changes
     }
@@ -248,7 +252,7 @@ impl<J: Job + PartialEq> Scheduler<J> {
     /// restart: on its offset, and within the start-up spread where its interval is longer. What ran is dropped; what
     /// is known about the targets stays.
     pub async fn resumed(&mut self, slept: Duration) {
-        self.timeline = self.timeline.after_suspension(slept);
+        self.timeline = Arc::new(self.timeline.after_suspension(slept));
         let items: Vec<_> = self.running.values().map(|running| running.item.clone()).collect();
         self.stop(self.running.keys().cloned().collect()).await;
         for mut item in items {
@@ -266,22 +270,20 @@ impl<J: Job + PartialEq> Scheduler<J> {
     }
 
     /// Ends every item, dropping what runs, and returns when all tasks are gone.
-    pub async fn shutdown(self) {
-        self.token.cancel();
-        self.tracker.close();
-        self.tracker.wait().await;
+    pub async fn shutdown(mut self) {
+        self.stop(self.running.keys().cloned().collect()).await;
     }
 
     /// Cancels first and waits second, so that all end together. Waiting makes sure that nothing of a stopped
     /// item is published after this.
     async fn stop(&mut self, ids: Vec<(Arc<str>, Arc<str>)>) {
-        let stopped: Vec<_> = ids.iter().filter_map(|id| self.running.remove(id)).collect();
+        let mut stopped: Vec<_> = ids.iter().filter_map(|id| self.running.remove(id)).collect();
         for running in &stopped {
-            running.token.cancel();
+            running.task.abort();
         }
-        for running in stopped {
+        for running in &mut stopped {
             // The loop catches its job's panics; a join error could only say what no longer matters.
-            let _ = running.task.await;
+            let _ = (&mut running.task).await;
             if let Some(gate) = self.gates.get(&running.item.target) {
                 gate.forget_trier();
             }
@@ -326,7 +328,7 @@ impl<J: Job + PartialEq> Scheduler<J> {
     pub(crate) fn item_loop(&self, item: &Item<J>) -> ItemLoop<J> {
         let spread = self.startup_spread;
         ItemLoop {
-            timeline: self.timeline,
+            timeline: Arc::clone(&self.timeline),
             schedule: Schedule::new(&item.target, &item.query, item.interval),
             startup: (item.interval > spread && !item.ran_before)
                 .then(|| Schedule::new(&item.target, &item.query, spread)),
@@ -343,17 +345,9 @@ impl<J: Job + PartialEq> Scheduler<J> {
     fn spawn(&self, item: Item<J>) -> Running<J> {
         let item_loop = self.item_loop(&item);
         let pending_ms = Arc::clone(&item_loop.pending_ms);
-        let token = self.token.child_token();
-        // Around the loop, not inside it: the loop has no exit path that could be wrong. Boxed, since each wrapper
-        // keeps room both for what it was given and for what it made of it: several loops' worth for each item.
-        let item_loop = Box::pin(item_loop.run());
-        let task = self.tracker.spawn(token.clone().run_until_cancelled_owned(item_loop));
-        Running { item, pending_ms, token, task }
-    }
-}
-
-impl<J> Drop for Scheduler<J> {
-    fn drop(&mut self) {
-        self.token.cancel();
+        // The loop has no exit path that could be wrong: it is aborted. Nothing is wrapped around it, since each wrapper
+        // is so much more memory for each item.
+        let task = Handle::current().spawn(item_loop.run());
+        Running { item, pending_ms, task }
     }
 }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     Arranged, Collector, Password,
+    driver::Flavour,
     record::Outcome,
     testing::{self, metric, query, target},
 };
