@@ -188,6 +188,10 @@ async fn t60_with_nothing_to_run_it_starts_only_if_the_file_says_so() {
         assert!(page.lines("query_exporter_build_info").len() == 1, "{}", page.text);
     };
     check(&exporter.page().await);
+    // A part of the fleet that is not there is no empty page, either.
+    for part in ["/metrics/g", "/metrics?query=q", "/probe?target=db"] {
+        assert_eq!(exporter.get(part).await.status, 404, "{part}");
+    }
     // Nor by a reload.
     exporter.write_config("");
     let answer = exporter.reload().await;
