@@ -33,4 +33,5 @@ mod steady_state;
 mod support;
 mod tls;
 mod variants;
+mod warm_start;
 mod workspace;

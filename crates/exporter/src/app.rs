@@ -194,11 +194,9 @@ impl App {
         let Some(loaded) = loading.wait(LOAD_WITHIN).await else {
             tracing::warn!("what was kept of before did not come in time: the items begin without it");
             self.tasks.spawn(self.token.clone().run_until_cancelled_owned(async move {
-                loop {
-                    if let Some(loaded) = loading.wait(Duration::from_hours(1)).await {
-                        restore(keeper, loaded).await;
-                        return;
-                    }
+                // It may be the turn of this exporter after days. None: it never will be.
+                if let Some(loaded) = loading.wait(Duration::from_hours(24 * 365)).await {
+                    restore(keeper, loaded).await;
                 }
             }));
             return None;
@@ -389,7 +387,7 @@ async fn changed(intervals: &mut Option<watch::Receiver<Arc<Overrides>>>) {
     {
         return;
     }
-    pending().await
+    pending::<()>().await;
 }
 
 /// Off the async threads: results of a large fleet take some time to check.

@@ -113,6 +113,9 @@ impl Keeper {
                 Err(why) => *left_out.entry(why).or_default() += 1,
             }
         }
+        if restored == 0 && left_out.is_empty() {
+            return;
+        }
         let of = |why| left_out.get(&why).copied().unwrap_or_default();
         tracing::info!(
             restored,
