@@ -33,7 +33,7 @@ lint: deny-tool ## formatting, clippy without warnings, licences, bans and sourc
 
 bench: ## what a run costs beside a bare loop of the same client, and what loading a large configuration does
 	@tests/servers/install
-	cargo bench -p fleet-query-exporter --locked --bench config --bench reload --bench fleet
+	cargo bench -p fleet-query-exporter --locked --bench config --bench reload --bench reload_live --bench fleet
 
 doc: ## the documentation of the code, without warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
