@@ -117,7 +117,7 @@ async fn what_ran_lately_waits_for_its_tick_and_what_says_something_else_is_not_
     assert_eq!(value(&page, "daily"), Some(8.0));
     let shown = item(&exporter, "db", "daily").await;
     assert!(shown["state"] == "well" && due_in(&shown) <= before, "{shown:#}");
-    assert!(due_in(&shown) > before - 60.0, "{} and then {shown:#}", before);
+    assert!(due_in(&shown) > before - 60.0, "{before} and then {shown:#}");
     assert_eq!(
         sim.statements().iter().filter(|sql| sql.contains("from daily")).count(),
         asked,

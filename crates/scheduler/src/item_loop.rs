@@ -99,8 +99,11 @@ enum Outcome {
 
 impl<J: Job> ItemLoop<J> {
     /// Runs until it is dropped.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async function keeps room for what it is given twice: as its argument and as a variable"
+    )]
     pub(crate) fn run(self) -> impl Future<Output = ()> + Send {
-        // An async function would keep room for what it was given twice: as its argument and as a variable.
         async move { self.live().await }
     }
 
@@ -126,12 +129,12 @@ impl<J: Job> ItemLoop<J> {
             };
             let outcome = if wake == Wake::Tick {
                 tick = self.latest(tick);
-                let unfinished = Unfinished { item: &self, next_tick: tick + 1, is_tick };
+                let unfinished = Unfinished { item: self, next_tick: tick + 1, is_tick };
                 let outcome = self.attempt(self.schedule.due(tick), self.schedule.due(tick + 1)).await;
                 unfinished.has_ended();
                 outcome
             } else {
-                let unfinished = Unfinished { item: &self, next_tick: tick, is_tick };
+                let unfinished = Unfinished { item: self, next_tick: tick, is_tick };
                 let outcome = self.attempt(due, self.schedule.due(tick)).await;
                 unfinished.has_ended();
                 tick = tick.wrapping_sub(1);

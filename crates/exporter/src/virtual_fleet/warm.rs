@@ -18,7 +18,7 @@ async fn result() -> Vec<u8> {
 
 /// When an hourly item first runs, since the start, that has a result of this age.
 async fn first_run(age: Duration) -> Duration {
-    let read_ms = u64::try_from((since_epoch() - age).as_millis()).unwrap();
+    let read_ms = u64::try_from(since_epoch().checked_sub(age).unwrap().as_millis()).unwrap();
     let bytes = result().await;
     let plan = Plan { targets: 1, queries: &HOURLY, retry_after: None, kept: Some((read_ms, &bytes)) };
     let fleet = Fleet::start(&plan, |_| Health::Well).await;
@@ -30,7 +30,7 @@ async fn first_run(age: Duration) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn an_hourly_item_that_ran_within_the_hour_waits_for_its_tick() {
     let schedule = Schedule::new(&name(0), "q", HOUR);
-    let tick = schedule.due(schedule.tick_from(EPOCH)) - EPOCH;
+    let tick = schedule.due(schedule.tick_from(EPOCH)).saturating_sub(EPOCH);
     assert!(tick > 2 * STARTUP_SPREAD, "{tick:?} would show nothing");
     assert_eq!(first_run(Duration::from_mins(10)).await, tick);
 }
