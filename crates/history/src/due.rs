@@ -32,9 +32,9 @@ impl Due {
         }
     }
 
-    /// The first so many that may be written by `until`. They stay until they are [`done`](Self::done).
-    pub(crate) fn first(&self, until: Instant, most: usize) -> Vec<Arc<str>> {
-        let due = self.waiting.iter().take_while(|(due, _)| *due <= until);
+    /// The first so many that may be written by `until`, or of all. They stay until they are [`done`](Self::done).
+    pub(crate) fn first(&self, until: Option<Instant>, most: usize) -> Vec<Arc<str>> {
+        let due = self.waiting.iter().take_while(|(due, _)| until.is_none_or(|until| *due <= until));
         due.take(most).map(|(_, item)| Arc::clone(item)).collect()
     }
 
@@ -73,22 +73,25 @@ mod tests {
         let mut due = Due::default();
         due.changed(&a, pause, at(0));
         due.changed(&b, pause, at(1));
-        assert_eq!(due.first(at(0), 9), [Arc::clone(&a)]);
-        assert_eq!(due.first(at(1), 9), [Arc::clone(&a), Arc::clone(&b)]);
-        assert_eq!(due.first(at(1), 1), [Arc::clone(&a)]);
+        assert_eq!(due.first(Some(at(0)), 9), [Arc::clone(&a)]);
+        assert_eq!(due.first(Some(at(1)), 9), [Arc::clone(&a), Arc::clone(&b)]);
+        assert_eq!(due.first(Some(at(1)), 1), [Arc::clone(&a)]);
         due.done(&a, at(1));
-        assert_eq!(due.first(at(1), 9), [Arc::clone(&b)]);
+        assert_eq!(due.first(Some(at(1)), 9), [Arc::clone(&b)]);
         // Many changes are one write, when the pause is over.
         due.changed(&a, pause, at(2));
         due.changed(&a, pause, at(30));
         assert_eq!(due.len(), 2);
-        assert_eq!(due.first(at(60), 9), [Arc::clone(&b)]);
-        assert_eq!(due.first(at(61), 9), [Arc::clone(&b), Arc::clone(&a)]);
+        assert_eq!(due.first(Some(at(60)), 9), [Arc::clone(&b)]);
+        assert_eq!(due.first(Some(at(61)), 9), [Arc::clone(&b), Arc::clone(&a)]);
         // A change after a longer silence is written at once.
         due.done(&a, at(61));
         due.changed(&a, pause, at(300));
-        assert_eq!(due.first(at(300), 9), [Arc::clone(&b), Arc::clone(&a)]);
+        assert_eq!(due.first(Some(at(300)), 9), [Arc::clone(&b), Arc::clone(&a)]);
         due.retain(|item| item == "a");
-        assert_eq!((due.len(), due.first(at(300), 9)), (1, vec![a]));
+        assert_eq!((due.len(), due.first(Some(at(300)), 9)), (1, vec![Arc::clone(&a)]));
+        due.done(&a, at(300));
+        due.changed(&a, pause, at(301));
+        assert_eq!((due.first(Some(at(301)), 9), due.first(None, 9)), (vec![], vec![a]));
     }
 }

@@ -83,6 +83,8 @@ impl Loading {
     pub async fn wait(&mut self, limit: Duration) -> Option<Loaded> {
         let is_first = std::mem::replace(&mut self.is_first, false);
         if self.is_over {
+            // Whoever asks again and again shall not do it without a pause.
+            sleep(limit).await;
             return None;
         }
         let settled = |state: &State| !matches!(state, State::Connecting | State::Owner);

@@ -24,6 +24,9 @@ use crate::{
     store::{Claim, Claimed, Fault, MAX_BATCH, NewRow, Parts, ResultRow, Row, Session, since_epoch},
 };
 
+/// How much of the owner's name the lock holds, in characters.
+const MAX_OWNER: usize = 255;
+
 /// How many heartbeats an owner may miss.
 const HEARTBEATS: u32 = 10;
 
@@ -92,7 +95,7 @@ impl Keeper {
     pub(crate) fn new(shared: Arc<Shared>, settings: Settings, loaded: oneshot::Sender<Loaded>) -> Self {
         let lock_timeout = settings.limits.lock_timeout;
         let claim = Claim {
-            owner: settings.owner.chars().take(63).collect(),
+            owner: settings.owner.chars().take(MAX_OWNER).collect(),
             session: format!("{:032x}", fastrand::u128(..)),
             stale_after: i64::try_from(lock_timeout.as_secs()).unwrap_or(i64::MAX),
             has_owned: false,
@@ -312,9 +315,8 @@ impl Keeper {
                 () = self.shared.closing.cancelled() => {}
             }
             if self.shared.closing.is_cancelled() {
-                let all = Instant::now() + limits.results_interval * 1_000_000;
                 self.flush_items(session).await?;
-                self.flush_results(session, all, usize::MAX).await?;
+                self.flush_results(session, None, usize::MAX).await?;
                 return Ok(End::Closed);
             }
             if !self.beat(session).await? {
@@ -326,7 +328,7 @@ impl Keeper {
             if Instant::now() >= next_flush {
                 next_flush = Instant::now() + self.settings.flush_interval;
                 self.flush_items(session).await?;
-                self.flush_results(session, Instant::now(), MAX_FLUSHED_RESULTS).await?;
+                self.flush_results(session, Some(Instant::now()), MAX_FLUSHED_RESULTS).await?;
             }
             if Instant::now() >= next_poll {
                 let begun = Instant::now();
@@ -384,11 +386,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes the results that are due by `until`, `most` bytes of them and one statement more.
+    /// Writes the results that are due by `until`, or all; `most` bytes of them and one statement more.
     async fn flush_results(
         &mut self,
         session: &mut Session,
-        until: Instant,
+        until: Option<Instant>,
         most: usize,
     ) -> Result<(), Fault> {
         let counters = Arc::clone(&self.shared.counters);

@@ -21,7 +21,7 @@ pub struct Settings {
     /// Whether a table that is found in another shape than ours may be altered.
     pub migrate: bool,
     /// Who this is in the table's lock: the same name for one exporter after each of its restarts, another for each
-    /// that may run beside it. Host name and listen address do. 255 bytes of it count.
+    /// that may run beside it. Host name and listen address do. 255 characters of it count.
     pub owner: String,
     /// Bounds of time and size.
     pub limits: Limits,

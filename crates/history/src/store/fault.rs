@@ -30,6 +30,8 @@ impl From<sqlx::Error> for Fault {
 fn reason(error: &sqlx::Error) -> Reason {
     let database = match error {
         sqlx::Error::Database(database) => database,
+        // A login that would need the password in plain text.
+        sqlx::Error::Configuration(_) => return Reason::Login,
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => return Reason::Connection,
         _ => return Reason::Other,
     };
@@ -74,6 +76,9 @@ fn message(error: &sqlx::Error) -> String {
     let text = match error {
         sqlx::Error::Database(database) => database.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Configuration(_) => {
+            "the server wants the password as it is, which it gets under TLS alone: set tls.mode to preferred or more".to_owned()
+        }
         other => other.to_string(),
     };
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(300).collect()
