@@ -13,6 +13,8 @@ mod faults;
 mod faults_list;
 mod guards;
 mod hangs;
+mod history_demo;
+mod history_store;
 mod logs;
 mod open_files;
 mod pages;

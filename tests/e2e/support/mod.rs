@@ -13,6 +13,7 @@ pub(crate) mod promtool;
 #[path = "../../reader.rs"]
 pub(crate) mod reader;
 pub(crate) mod servers;
+pub(crate) mod slow;
 pub(crate) mod wait;
 
 use std::{
