@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test fuzz lint bench doc audit fmt clean-servers deny-tool
+.PHONY: help demo test fuzz lint bench bench-history doc audit fmt clean-servers deny-tool
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,10 @@ lint: deny-tool ## formatting, clippy without warnings, licences, bans and sourc
 bench: ## what a run costs beside a bare loop of the same client, and what loading a large configuration does
 	@tests/servers/install
 	cargo bench -p fleet-query-exporter --locked --bench config --bench reload --bench reload_live --bench fleet
+
+bench-history: ## what the history bears and costs: 100 kills, five faults of its store, what it writes; about seven minutes
+	@tests/servers/install
+	cargo bench -p fleet-query-exporter --locked --bench history
 
 doc: ## the documentation of the code, without warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
