@@ -7,10 +7,10 @@ MAKEFLAGS += --no-print-directory
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test fuzz lint bench bench-history doc audit fmt clean-servers deny-tool
+.PHONY: help demo test fuzz lint bench bench-history bench-isolation bench-scale doc audit fmt clean-servers deny-tool
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 demo: ## a small fleet of real servers on this machine, seen on /metrics; Ctrl-C ends it and leaves nothing (ARGS=--help)
 	@exec demo/demo.sh $(ARGS)
@@ -38,6 +38,12 @@ bench: ## what a run costs beside a bare loop of the same client, and what loadi
 bench-history: ## what the history bears and costs: 100 kills, five faults of its store, what it writes; about seven minutes
 	@tests/servers/install
 	cargo bench -p fleet-query-exporter --locked --bench history
+
+bench-isolation: ## whether a sick part of a simulated fleet of 300 harms the rest: five minutes; fails where a bar is missed
+	cargo bench -p fleet-query-exporter --locked --bench isolation
+
+bench-scale: ## flatness, CPU, memory and recovery with 100, 1,000 and 5,000 simulated targets: seven minutes; fails likewise
+	cargo bench -p fleet-query-exporter --locked --bench scale
 
 doc: ## the documentation of the code, without warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items

@@ -24,9 +24,11 @@ use tokio::{
 };
 
 use crate::{
-    Result,
     fleet::{Fleet, PASSWORD, USER},
-    process::{Killed, guarded},
+    support::{
+        Result,
+        process::{Killed, guarded},
+    },
 };
 
 /// The loop, as the bench sees it.

@@ -12,11 +12,11 @@
 )]
 
 mod bare;
-mod exporter;
 mod fleet;
-mod process;
 mod proxy;
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{
     env,
@@ -24,10 +24,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exporter::{Exporter, Page};
 use fleet::Fleet;
-use process::Cpu;
 use server::Server;
+use support::{
+    Result, bar,
+    exporter::{Exporter, Page},
+    locked, mib,
+    process::{self, Cpu},
+};
 
 /// 1,000 runs a second over 200 connections.
 const BUSY: Fleet = Fleet { targets: 200, queries: 5, interval: Duration::from_secs(1), max_connections: 2 };
@@ -49,39 +53,19 @@ const SCRAPES: u32 = 50;
 const MAX_RATIO: f64 = 1.5;
 const MAX_FLATNESS: f64 = 2.0;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        // What this program runs as beside itself.
-        ["bare", port] => bare::main(port, &BUSY).map(|()| true),
-        ["guarded", program, ref arguments @ ..] => Err(process::become_guarded(program, arguments)),
-        ref other if other.contains(&"--bench") => bench(&parts(other)),
-        _ => {
-            println!("run by `make bench`, or `cargo bench --bench fleet -- [cpu] [flatness] [memory]`");
-            Ok(true)
-        }
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("fleet bench: {error}");
-            ExitCode::FAILURE
-        }
+    // What this program runs as beside itself.
+    if let ["bare", port] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return match bare::main(port, &BUSY) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bare loop: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
-}
-
-fn parts<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    arguments.iter().copied().filter(|argument| !argument.starts_with('-')).collect()
-}
-
-/// The version of a package that this build has locked.
-fn locked(package: &str) -> &'static str {
-    let name = format!("name = \"{package}\"\n");
-    let behind = include_str!("../../../../Cargo.lock").split_once(&name).map_or("", |(_, behind)| behind);
-    behind.split('"').nth(1).unwrap_or("?")
+    support::main("fleet", bench)
 }
 
 /// Runs the parts asked for, by default all. Returns whether all bars hold.
@@ -155,7 +139,7 @@ impl std::fmt::Display for Round {
 }
 
 fn exporter_round(server: &Server) -> Result<Round> {
-    let exporter = Exporter::start(&BUSY, server.port)?;
+    let exporter = Exporter::start(&BUSY.config(server.port), "warn")?;
     std::thread::sleep(WARM_UP);
     let count = || -> Result<u64> {
         let page = exporter.page()?;
@@ -192,34 +176,32 @@ fn measure(pid: u32, mut count: impl FnMut() -> Result<u64>) -> Result<Round> {
 fn flatness(server: &Server) -> Result<bool> {
     println!("\nFlatness: statements as they arrive at the server, {} in all", BUSY.describe());
     let proxy = proxy::Proxy::start(server.port)?;
-    let exporter = Exporter::start(&BUSY, proxy.port())?;
+    let exporter = Exporter::start(&BUSY.config(proxy.port()), "warn")?;
     std::thread::sleep(WARM_UP);
-    let from = Instant::now();
+    let from = tokio::time::Instant::now();
     std::thread::sleep(MEASURED + WARM_UP + WARM_UP);
     let seen = proxy.seen();
     drop(exporter);
     seen.same_statements(&BUSY)?;
-    let flat = seen.flatness(from);
+    let (statements, flat, fullest) = seen.flatness(from);
     println!(
-        "  {} statements; 100 ms bins hold {:.0} in the mean, {} at most; the fullest 100 ms wherever they begin: {} ({:.2})",
-        flat.statements,
+        "  {statements} statements; 100 ms bins hold {:.0} in the mean, {} at most; the fullest 100 ms wherever they begin: {fullest} ({:.2})",
         flat.mean,
         flat.largest,
-        flat.largest_anywhere,
-        flat.largest_anywhere as f64 / flat.mean,
+        fullest as f64 / flat.mean,
     );
-    Ok(bar("largest 100 ms bin / mean", flat.largest as f64 / flat.mean, MAX_FLATNESS))
+    Ok(bar("largest 100 ms bin / mean", flat.ratio(), MAX_FLATNESS))
 }
 
 fn memory(server: &Server) -> Result<()> {
-    let smallest = Exporter::start(&SMALLEST, server.port)?;
+    let smallest = Exporter::start(&SMALLEST.config(server.port), "warn")?;
     smallest.wait_until_ready()?;
     std::thread::sleep(Duration::from_secs(2));
     let base = process::resident(smallest.pid())?;
     drop(smallest);
 
     println!("\nMemory and scrapes: {}, {} rows each", LARGE.describe(), fleet::ROWS);
-    let exporter = Exporter::start(&LARGE, server.port)?;
+    let exporter = Exporter::start(&LARGE.config(server.port), "warn")?;
     exporter.wait_until_ready()?;
     std::thread::sleep(SETTLED);
     let unscraped = process::resident(exporter.pid())?;
@@ -234,7 +216,6 @@ fn memory(server: &Server) -> Result<()> {
     let scrape = scrape(&exporter, &page)?;
     let scraped = process::resident(exporter.pid())?;
 
-    let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let (base, unscraped, scraped) = (base as f64, unscraped as f64, scraped as f64);
     println!(
         "  resident: {:.1} MiB, after {SCRAPES} scrapes {:.1} MiB; one target with one item {:.1} MiB",
@@ -284,12 +265,6 @@ fn scrape(exporter: &Exporter, page: &Page) -> Result<Scrape> {
     let cpu = Cpu::of(exporter.pid())?.since(cpu).total();
     let cpu = cpu.saturating_sub(idle.mul_f64(elapsed.as_secs_f64()));
     Ok(Scrape { cpu: cpu / SCRAPES, wall: elapsed / SCRAPES })
-}
-
-fn bar(what: &str, value: f64, most: f64) -> bool {
-    let passed = value <= most;
-    println!("  {what}: {value:.2}, at most {most}: {}", if passed { "passed" } else { "MISSED" });
-    passed
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
@@ -12,9 +12,16 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, Runtime},
     task::JoinSet,
+    time::Instant,
 };
 
-use crate::{Result, fleet::Fleet};
+use crate::{
+    fleet::Fleet,
+    support::{
+        Result,
+        arrivals::{Flatness, fullest},
+    },
+};
 
 const BIN: Duration = Duration::from_millis(100);
 /// The protocol's number of a statement in text.
@@ -35,15 +42,6 @@ pub struct Proxy {
 pub struct Seen {
     at: Vec<Instant>,
     texts: BTreeMap<String, u64>,
-}
-
-/// How evenly they came.
-#[derive(Debug)]
-pub struct Flatness {
-    pub statements: usize,
-    pub mean: f64,
-    pub largest: usize,
-    pub largest_anywhere: usize,
 }
 
 impl Proxy {
@@ -123,31 +121,9 @@ impl Seen {
         Ok(())
     }
 
-    /// Of the statements since `from`, in whole bins.
-    pub fn flatness(&self, from: Instant) -> Flatness {
-        let since: Vec<_> = self.at.iter().filter_map(|at| at.checked_duration_since(from)).collect();
-        let end = since.last().copied().unwrap_or_default();
-        let bins = usize::try_from(end.as_nanos() / BIN.as_nanos()).unwrap_or_default();
-        let mut counts = vec![0_usize; bins];
-        for at in &since {
-            let bin = usize::try_from(at.as_nanos() / BIN.as_nanos()).unwrap_or_default();
-            // The last bin is not over.
-            if let Some(count) = counts.get_mut(bin) {
-                *count += 1;
-            }
-        }
-        let mut first = 0;
-        let windows = since.iter().enumerate().map(|(last, at)| {
-            while at.saturating_sub(since[first]) >= BIN {
-                first += 1;
-            }
-            last + 1 - first
-        });
-        Flatness {
-            statements: since.len(),
-            largest_anywhere: windows.max().unwrap_or_default(),
-            mean: counts.iter().sum::<usize>() as f64 / bins.max(1) as f64,
-            largest: counts.into_iter().max().unwrap_or_default(),
-        }
+    /// How many there are since `from`, how evenly they came, and how many in the fullest bin wherever it begins.
+    pub fn flatness(&self, from: Instant) -> (usize, Flatness, usize) {
+        let since = || self.at.iter().copied().filter(move |at| *at >= from);
+        (since().count(), Flatness::of(since(), from, BIN), fullest(since(), BIN))
     }
 }

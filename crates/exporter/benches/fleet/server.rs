@@ -10,9 +10,8 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Result,
     fleet::{PASSWORD, ROWS, USER},
-    process::scratch,
+    support::{Result, process::scratch},
 };
 
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use tempfile::TempDir;
 
-use crate::Result;
+use super::Result;
 
 /// CPU time. The kernel counts it in nanoseconds and shows it in hundredths of a second.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,13 @@ pub fn switches(pid: u32) -> Result<u64> {
         sum += count.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0);
     }
     Ok(sum)
+}
+
+/// As many open files as the administrator allows: each simulated server is one, and each of its connections.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, what needs the files says that there are none.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// A command that dies with this process, however that ends: it is run by way of [`become_guarded`].

@@ -12,9 +12,8 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{
+use super::{
     Result,
-    fleet::Fleet,
     process::{Killed, guarded, scratch},
 };
 
@@ -29,11 +28,11 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Runs it on this fleet, whose targets are all the server on `port`.
-    pub fn start(fleet: &Fleet, port: u16) -> Result<Self> {
+    /// Runs it with this file. Of what it logs, lines from this level on are seen.
+    pub fn start(text: &str, log_level: &str) -> Result<Self> {
         let scratch = scratch()?;
         let config = scratch.path().join("fleet.toml");
-        std::fs::write(&config, fleet.config(port))?;
+        std::fs::write(&config, text)?;
         // It holds a password, and the exporter warns of files that others may read.
         std::fs::set_permissions(&config, Permissions::from_mode(0o600))?;
         // Free a moment ago; nothing else here asks for ports.
@@ -41,7 +40,7 @@ impl Exporter {
         let process = guarded(Path::new(env!("CARGO_BIN_EXE_fleet-query-exporter")))?
             .arg("--config")
             .arg(&config)
-            .args(["--log-level", "warn", "--bind", &format!("127.0.0.1:{port}")])
+            .args(["--log-level", log_level, "--bind", &format!("127.0.0.1:{port}")])
             .stdin(Stdio::null())
             .spawn()?;
         let exporter = Self { process: Killed(process), port, _scratch: scratch };
@@ -98,12 +97,20 @@ pub struct Page {
 impl Page {
     /// The sum of a family's samples, those whose labels hold `labels`.
     pub fn sum(&self, family: &str, labels: &str) -> f64 {
-        let samples = self.text.lines().filter_map(|line| {
-            let rest = line.strip_prefix(family)?;
-            let (series, value) = rest.rsplit_once(' ')?;
-            let same = series.is_empty() || series.starts_with('{');
-            (same && series.contains(labels)).then(|| value.parse::<f64>().ok()).flatten()
-        });
-        samples.sum()
+        self.samples(family).filter(|(series, _)| series.contains(labels)).map(|(_, value)| value).sum()
+    }
+
+    /// How many of a family's samples are so.
+    pub fn count(&self, family: &str, is_it: impl Fn(f64) -> bool) -> usize {
+        self.samples(family).filter(|(_, value)| is_it(*value)).count()
+    }
+
+    /// A family's samples: their labels and their values.
+    fn samples(&self, family: &str) -> impl Iterator<Item = (&str, f64)> {
+        self.text.lines().filter_map(move |line| {
+            let (labels, value) = line.strip_prefix(family)?.rsplit_once(' ')?;
+            let same = labels.is_empty() || labels.starts_with('{');
+            Some((labels, value.parse().ok()?)).filter(|_| same)
+        })
     }
 }
