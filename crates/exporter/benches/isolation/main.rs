@@ -194,7 +194,7 @@ fn recovery(sick: &mut Twin, times: &Times) -> Result<bool> {
     }
     let connects = sick.fleet.connects_since(from);
     println!(
-        "  {} connects, {} in the busiest second; the limit of those at once is {limit}; while sick at most {while_sick} were",
+        "  {} connects, {} in the busiest second; the limit of those at once is {limit}; while sick at most {while_sick} were, KILLs included",
         connects.len(),
         fullest(connects.iter().copied(), SECOND),
     );
