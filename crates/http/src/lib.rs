@@ -7,6 +7,7 @@
 // expect-test writes its goldens with a hash, needed or not.
 #![cfg_attr(test, allow(clippy::needless_raw_string_hashes))]
 
+mod auth;
 pub mod body;
 mod builds;
 mod cut;
@@ -14,6 +15,7 @@ pub mod exposition;
 mod gzip;
 pub mod negotiate;
 mod plain;
+mod rate_limit;
 pub mod registry;
 pub mod routes;
 mod scrape;
@@ -21,9 +23,14 @@ mod sd;
 pub mod server;
 pub mod state;
 pub mod status;
+pub mod tls;
+pub mod web;
 mod write_progress;
 
+pub use auth::{NoHash, PasswordHash};
 pub use body::Page;
+pub use rate_limit::RateLimit;
 pub use routes::respond;
 pub use server::{MAX_CONNECTIONS, bind, serve};
 pub use state::{HttpMetrics, Reload, Reloading, Rollups, Scope, Sources, State};
+pub use web::{ExtraHeader, Web, WebSettings};

@@ -20,6 +20,8 @@ use crate::{
 };
 
 pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
+/// Where the health is told.
+pub(crate) const HEALTHY: &str = "/-/healthy";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
@@ -44,7 +46,7 @@ const ROUTES: &[Route] = &[
         link: Some("Metrics of the exporter"),
         endpoint: Endpoint::OwnMetrics,
     },
-    Route { path: "/-/healthy", methods: READ, link: Some("Health"), endpoint: Endpoint::Healthy },
+    Route { path: HEALTHY, methods: READ, link: Some("Health"), endpoint: Endpoint::Healthy },
     Route { path: "/-/ready", methods: READ, link: Some("Readiness"), endpoint: Endpoint::Ready },
     Route { path: "/-/reload", methods: &[Method::POST], link: None, endpoint: Endpoint::Reload },
     Route { path: "/-/config/items", methods: READ, link: None, endpoint: Endpoint::Items },
@@ -261,7 +263,7 @@ pub(crate) fn with(mut response: Response<Page>, name: HeaderName, value: &'stat
 }
 
 /// Says the length of the body, and takes the body away if it was not asked for.
-fn finish(request: &Request<()>, mut response: Response<Page>) -> Response<Page> {
+pub(crate) fn finish(request: &Request<()>, mut response: Response<Page>) -> Response<Page> {
     let length = response.body().remaining();
     response.headers_mut().insert(CONTENT_LENGTH, length.into());
     if request.method() == Method::HEAD {

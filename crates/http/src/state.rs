@@ -29,6 +29,7 @@ use crate::{
     plain::Plain,
     registry,
     status::{self, Status},
+    web::Web,
 };
 
 /// Scrapes at once, from the request until the last byte is sent. Each may hold a page of another moment, and who has
@@ -105,10 +106,27 @@ pub(crate) enum Refused {
     Memory,
     /// The reader took nothing for too long, or was too slow.
     SlowReader,
+    /// TLS could not be agreed upon in time, or was not spoken.
+    Handshake,
+    /// The login was wrong, or there was none.
+    Login,
+    /// Too many logins were being checked.
+    LoginsBusy,
+    /// Requests came too often.
+    RateLimit,
 }
 
 impl Refused {
-    const ALL: [Self; 4] = [Self::Scrapes, Self::Busy, Self::Memory, Self::SlowReader];
+    const ALL: [Self; 8] = [
+        Self::Scrapes,
+        Self::Busy,
+        Self::Memory,
+        Self::SlowReader,
+        Self::Handshake,
+        Self::Login,
+        Self::LoginsBusy,
+        Self::RateLimit,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -116,6 +134,10 @@ impl Refused {
             Self::Busy => "busy",
             Self::Memory => "memory",
             Self::SlowReader => "slow_reader",
+            Self::Handshake => "handshake",
+            Self::Login => "login",
+            Self::LoginsBusy => "logins_busy",
+            Self::RateLimit => "rate_limit",
         }
     }
 }
@@ -161,12 +183,19 @@ impl HttpMetrics {
     pub(crate) fn refuse(&self, reason: Refused) {
         self.refused.get_or_create(&RefusedLabels { reason: reason.as_str() }).inc();
     }
+
+    /// How many were refused so far.
+    #[cfg(test)]
+    pub(crate) fn refused(&self, reason: Refused) -> u64 {
+        self.refused.get_or_create(&RefusedLabels { reason: reason.as_str() }).get()
+    }
 }
 
 /// What every request reads; shared by all connections.
 #[derive(Debug)]
 pub struct State {
     sources: Sources,
+    web: Arc<Web>,
     pub(crate) metrics: HttpMetrics,
     pub(crate) status: Arc<Status>,
     pub(crate) version: String,
@@ -195,6 +224,7 @@ impl State {
         Self {
             status: Arc::new(Status::new(Arc::clone(&sources.status))),
             sources,
+            web: Arc::default(),
             metrics,
             version: version.into(),
             started,
@@ -206,10 +236,14 @@ impl State {
         }
     }
 
+    /// Who comes in and how; open until it is set.
+    pub fn web(&self) -> &Arc<Web> {
+        &self.web
+    }
+
     /// How clients reach the routes.
-    #[expect(clippy::unused_self, reason = "TLS changes it")]
     pub(crate) fn scheme(&self) -> &'static str {
-        "http"
+        if self.web.tls().is_some() { "https" } else { "http" }
     }
 
     /// The results as they are now.

@@ -8,7 +8,9 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::{HttpMetrics, Scope, Sources, state::RefusedLabels};
+use crate::{HttpMetrics, Scope, Sources};
+
+mod web;
 
 /// For what comes at once unless something is broken.
 const SOON: Duration = Duration::from_secs(20);
@@ -49,6 +51,7 @@ fn state_of(current: &Arc<Mutex<Bytes>>) -> Arc<State> {
 /// A server of its own, in a task that ends with it.
 struct Server {
     address: SocketAddr,
+    state: Arc<State>,
     shutdown: CancellationToken,
     task: JoinSet<()>,
 }
@@ -57,10 +60,10 @@ impl Server {
     async fn start(limits: Limits, page_size: usize) -> Self {
         let listener = bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shutdown = CancellationToken::new();
+        let (state, shutdown) = (state(page_size), CancellationToken::new());
         let mut task = JoinSet::new();
-        task.spawn(serve_within(limits, listener, state(page_size), shutdown.clone()));
-        Self { address, shutdown, task }
+        task.spawn(serve_within(limits, listener, state.clone(), shutdown.clone()));
+        Self { address, state, shutdown, task }
     }
 
     async fn connect(&self) -> Client {
@@ -205,7 +208,8 @@ async fn t51_a_reader_that_stops_loses_its_connection_and_the_page_it_held_is_fr
     let limits = Limits { write_stall: Duration::from_millis(500), ..LIMITS };
     let current = Arc::new(Mutex::new(result(LARGE)));
     let state = state_of(&current);
-    let mut served = Box::pin(connection(stream, state.clone(), limits, graceful.watcher()));
+    let connection = connection(stream, state.clone(), limits, graceful.watcher(), CancellationToken::new());
+    let mut served = Box::pin(connection);
     let head = tokio::select! {
         biased;
         head = client.head() => head,
@@ -221,8 +225,7 @@ async fn t51_a_reader_that_stops_loses_its_connection_and_the_page_it_held_is_fr
     assert!(client.rest().await.len() < content_length(&head));
 
     ended(&state, &error);
-    let refused = state.metrics.refused.get_or_create(&RefusedLabels { reason: "slow_reader" }).get();
-    assert_eq!(refused, 1);
+    assert_eq!(state.metrics.refused(Refused::SlowReader), 1);
 }
 
 #[tokio::test]
