@@ -36,4 +36,5 @@ mod support;
 mod tls;
 mod variants;
 mod warm_start;
+mod web;
 mod workspace;

@@ -11,7 +11,7 @@ use std::{
 
 use fleet_collector::{Address, Arranged, Collector, Snapshot, Target, TlsMode, mysql::MySql};
 use fleet_history::{Loaded, Loading, Overrides};
-use fleet_http::{HttpMetrics, Scope, Sources, State};
+use fleet_http::{HttpMetrics, Scope, Sources, State, Web};
 use fleet_scheduler::{Changes, Item, Limits, Scheduler, Timeline};
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{Config, Report, Store},
+    config::{Config, Given, Report, Store},
     effective::Effective,
     history::{Keeper, LOAD_WITHIN},
     job::Job,
@@ -38,6 +38,7 @@ use crate::{
     reload::{Answer, Reader, Reloads, Unread},
     status::{Board, Facts},
     suspension::Suspension,
+    web::{self, WebWatch},
 };
 
 /// How long stopping queries at their servers and taking leave of them may take at the end.
@@ -57,6 +58,8 @@ struct App {
     /// The intervals that the history has in place of the configuration's; none without one.
     intervals: Option<watch::Receiver<Arc<Overrides>>>,
     config_metrics: ConfigMetrics,
+    web: Arc<Web>,
+    web_metrics: ConfigMetrics,
     reloads: Arc<Reloads>,
     /// Connections that may be opened at once at most, whatever the file says: each may hold a thread.
     most_connects: usize,
@@ -69,8 +72,8 @@ struct App {
 pub(crate) struct Start<'a> {
     /// The configuration file.
     pub(crate) path: &'a Path,
-    /// The address of the command line, which wins over the file's.
-    pub(crate) bind: Option<&'a str>,
+    /// What the command line says in place of the file.
+    pub(crate) given: Given<'a>,
     /// Where to send the logs.
     pub(crate) logging: &'a Logging,
     /// Threads for connecting.
@@ -87,7 +90,7 @@ pub(crate) async fn run(start: Start<'_>, config: Config, problems: Report) -> R
     let may_not_fit = memory::check(&config)?;
     // Listen first: a port that is taken is said before any server is bothered, and a scrape is answered before
     // the first target is.
-    let listen = start.bind.unwrap_or(&config.listen);
+    let listen = start.given.bind.unwrap_or(&config.listen);
     let listener =
         fleet_http::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     say_hello(start.path, &config, &listener, listen);
@@ -98,9 +101,9 @@ pub(crate) async fn run(start: Start<'_>, config: Config, problems: Report) -> R
         tracing::warn!("{}", problem.one_line());
     }
     warn_of_unverified(&config, None);
-    let mut reader = Reader::new(start.path.to_owned(), start.bind.map(str::to_owned));
+    let mut reader = Reader::new(start.path.to_owned(), Some(start.given));
     let mut app = App::start(config, listener, &start).await;
-    let signal = app.until(signals.next(), &mut reader, &mut hangup, start.bind.is_some()).await;
+    let signal = app.until(signals.next(), &mut reader, &mut hangup, start.given.bind.is_some()).await;
     tracing::info!(signal, "stopping");
     select! {
         () = app.stop() => {}
@@ -128,6 +131,7 @@ impl App {
         let mut registry = Registry::default();
         metrics::register_build_info(&mut registry);
         let config_metrics = ConfigMetrics::register(&mut registry);
+        let web_metrics = ConfigMetrics::register_web(&mut registry);
         let run_metrics = Arc::new(RunMetrics::register(&mut registry));
         let http_metrics = HttpMetrics::register(&mut registry);
         registry.register_collector(Box::new(Live {
@@ -137,7 +141,7 @@ impl App {
         }));
         registry.register_collector(Box::new(Process));
 
-        let serves_at = start.bind.unwrap_or(&config.listen);
+        let serves_at = start.given.bind.unwrap_or(&config.listen);
         let kept =
             config.history.as_ref().map(|history| Keeper::start(history, serves_at, &config, &collector));
         let (keeper, loading) = kept.unzip();
@@ -163,6 +167,8 @@ impl App {
             items: effective_items(config.subscribe()),
         };
         let state = State::new(sources, http_metrics, env!("CARGO_PKG_VERSION"), started);
+        let web = Arc::clone(state.web());
+        web.set(config.borrow().web.settings.clone());
         tasks.spawn(fleet_http::serve(listener, Arc::new(state), token.clone()));
         let sweeping = sweep(collector, Arc::clone(&planner.run_metrics));
         tasks.spawn(token.clone().run_until_cancelled_owned(sweeping));
@@ -173,6 +179,8 @@ impl App {
             planner,
             intervals,
             config_metrics,
+            web,
+            web_metrics,
             reloads,
             most_connects,
             tasks,
@@ -224,6 +232,7 @@ impl App {
         is_bound: bool,
     ) -> T {
         let (mut end, mut suspension) = (pin!(end), Suspension::new());
+        let mut web_watch = WebWatch::new(&self.config.borrow().web);
         let reloads = Arc::clone(&self.reloads);
         let mut intervals = self.intervals.clone();
         loop {
@@ -243,6 +252,10 @@ impl App {
                     self.change_intervals().await;
                     continue;
                 }
+                read = web_watch.read() => {
+                    self.take_web(read);
+                    continue;
+                }
                 asked = reloads.next() => asked,
             };
             let read = select! {
@@ -259,8 +272,14 @@ impl App {
             };
             // Not given up half way: it takes some milliseconds.
             let answer = match read.and_then(fits) {
-                Ok((config, problems)) => self.reload(config, &problems, is_bound).await,
+                Ok((config, problems)) => {
+                    let answer = self.reload(config, &problems, is_bound).await;
+                    web_watch = WebWatch::new(&self.config.borrow().web);
+                    answer
+                }
                 Err(unread) => {
+                    // It may be the web file that is wrong, which has a metric of its own.
+                    web_watch.hurry();
                     self.planner.board.not_reloaded(unread.in_short());
                     Err(not_reloaded(&unread))
                 }
@@ -290,6 +309,8 @@ impl App {
             keeper.follow(now);
         }
         self.reloads.allow_over_http(now.reload);
+        self.web.set(now.web.settings.clone());
+        self.web_metrics.read(true);
         let restart = self.needs_a_restart(&before, now, is_bound);
 
         let Changes { kept, started, stopped, changed } = changes;
@@ -321,6 +342,31 @@ impl App {
                 tracing::info!(items = changed, "intervals changed in the history");
             }
             Err(error) => tracing::error!(error, "intervals of the history are not taken"),
+        }
+    }
+
+    /// The web file was read again by itself: certificates are renewed without anybody asking for a reload.
+    fn take_web(&self, read: web::Read) {
+        let (is_right, lines) = match read {
+            web::Read::Right { settings, warnings, is_recovered } => {
+                let is_new = self.web.set(settings);
+                if is_new {
+                    tracing::info!("the web configuration or its certificates changed: the new ones hold");
+                } else if is_recovered {
+                    tracing::info!("the web configuration is right again");
+                }
+                (true, if is_new { warnings } else { Vec::new() })
+            }
+            web::Read::Wrong { news } => {
+                if !news.is_empty() {
+                    tracing::error!("the web configuration is wrong, the one before goes on");
+                }
+                (false, news)
+            }
+        };
+        self.web_metrics.read(is_right);
+        for line in lines {
+            tracing::warn!("{line}");
         }
     }
 

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::Given;
+
 /// Runs SQL queries on a fleet of MySQL and MariaDB servers, each on its own interval, and serves the results to
 /// Prometheus from memory.
 #[derive(Debug, Parser)]
@@ -24,6 +26,17 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "HOST:PORT", env = "FLEET_QUERY_EXPORTER_BIND")]
     pub(crate) bind: Option<String>,
 
+    /// A web configuration file, as Prometheus' exporters share it: TLS, logins and headers; in place of the file's
+    /// `web_config` in `[server]`
+    #[arg(
+        long,
+        visible_alias = "web.config.file",
+        global = true,
+        value_name = "FILE",
+        env = "FLEET_QUERY_EXPORTER_WEB_CONFIG"
+    )]
+    pub(crate) web_config: Option<PathBuf>,
+
     /// Check the configuration, connect to nothing, and exit
     #[arg(long)]
     pub(crate) check: bool,
@@ -38,6 +51,13 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+impl Cli {
+    /// What it says in place of the configuration.
+    pub(crate) fn given(&self) -> Given<'_> {
+        Given { bind: self.bind.as_deref(), web_config: self.web_config.as_deref() }
+    }
 }
 
 /// What to do instead of running.
@@ -66,6 +86,14 @@ pub(crate) struct ReloadArgs {
     /// Where it serves [default: where the configuration, or --bind, says]
     #[arg(long, value_name = "URL")]
     pub(crate) against: Option<String>,
+
+    /// Whom to trust where that begins with https: the authority of its certificate, or the certificate itself
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// A file with USER:PASSWORD, where the exporter wants a login
+    #[arg(long, value_name = "FILE", env = "FLEET_QUERY_EXPORTER_LOGIN")]
+    pub(crate) login: Option<PathBuf>,
 }
 
 /// Which query to try, and where.
@@ -186,6 +214,14 @@ mod tests {
             &["--name", "q", "--timeout", "1ms"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_web_file_goes_by_the_name_that_other_exporters_use_too() {
+        for flag in ["--web-config", "--web.config.file"] {
+            let cli = Cli::try_parse_from(["x", flag, "web.yml"]).unwrap();
+            assert_eq!(cli.web_config, Some(PathBuf::from("web.yml")));
         }
     }
 

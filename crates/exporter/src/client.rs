@@ -1,21 +1,29 @@
 //! A small HTTP client, for the commands that ask a running exporter: one request, one connection.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustls::{ClientConfig, pki_types::ServerName};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 
 /// Bytes of an answer. More is not from an exporter.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Where an exporter serves: `http://HOST:PORT`, and what a proxy puts before its paths.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where an exporter serves: `http://HOST:PORT`, and what a proxy puts before its paths; and what it takes to be let in.
+#[derive(Debug, Clone)]
 pub(crate) struct Base {
     authority: String,
     prefix: String,
+    /// Whether TLS is spoken there.
+    pub(crate) is_https: bool,
+    tls: Option<Arc<ClientConfig>>,
+    login: Option<SecretString>,
 }
 
 /// An answer.
@@ -35,27 +43,41 @@ impl Base {
             Some(("[::]", port)) => format!("[::1]:{port}"),
             _ => listen.to_owned(),
         };
-        Self { authority, prefix: String::new() }
+        Self { authority, prefix: String::new(), is_https: false, tls: None, login: None }
+    }
+
+    /// The same over TLS, with those whom this trusts.
+    pub(crate) fn over_tls(self, tls: ClientConfig) -> Self {
+        Self { is_https: true, tls: Some(Arc::new(tls)), ..self }
+    }
+
+    /// The same with `USER:PASSWORD`.
+    pub(crate) fn with_login(self, login: SecretString) -> Self {
+        Self { login: Some(login), ..self }
     }
 
     /// Of a URL. The error says what to write.
     pub(crate) fn of_url(url: &str) -> Result<Self, String> {
         let example = "write http://127.0.0.1:9104";
-        let rest = url.strip_prefix("http://").ok_or_else(|| match url.split_once("://") {
-            Some((scheme, _)) => {
-                format!("{scheme} is not spoken here: {example}, the exporter's own address")
-            }
-            None => format!("{url} is not a URL: {example}"),
-        })?;
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| format!("{url} is not a URL: {example}"))?;
+        if !matches!(scheme, "http" | "https") {
+            return Err(format!("{scheme} is not spoken here: {example}, the exporter's own address"));
+        }
+        let is_https = scheme == "https";
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         if authority.is_empty() || authority.contains(['@', ' ']) || prefix.contains(['?', '#', ' ']) {
             return Err(format!("{url} is not the address of an exporter alone: {example}"));
         }
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let port = if has_port { "" } else { ":80" };
+        let port = match (has_port, is_https) {
+            (true, _) => "",
+            (false, false) => ":80",
+            (false, true) => ":443",
+        };
         let prefix = prefix.trim_end_matches('/');
         let slash = if prefix.is_empty() { "" } else { "/" };
-        Ok(Self { authority: format!("{authority}{port}"), prefix: format!("{slash}{prefix}") })
+        let (authority, prefix) = (format!("{authority}{port}"), format!("{slash}{prefix}"));
+        Ok(Self { authority, prefix, is_https, tls: None, login: None })
     }
 
     /// Asks for a path. All of it, from connecting to the last byte, takes `within` at most.
@@ -74,15 +96,28 @@ impl Base {
     }
 
     async fn exchange(&self, method: &str, path: &str) -> io::Result<Vec<u8>> {
-        let Self { authority, prefix } = self;
-        let mut stream = TcpStream::connect(authority).await?;
-        let head =
-            format!("{method} {prefix}{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).await?;
-        let mut bytes = Vec::new();
-        stream.take(MAX_BYTES).read_to_end(&mut bytes).await?;
-        Ok(bytes)
+        let Self { authority, prefix, tls, login, .. } = self;
+        let login = login.as_ref().map_or_else(String::new, |login| {
+            format!("Authorization: Basic {}\r\n", STANDARD.encode(login.expose_secret()))
+        });
+        let head = format!(
+            "{method} {prefix}{path} HTTP/1.1\r\nHost: {authority}\r\n{login}Connection: close\r\n\r\n"
+        );
+        let stream = TcpStream::connect(authority).await?;
+        let Some(tls) = tls else { return talk(stream, &head).await };
+        let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host).map_err(io::Error::other)?;
+        talk(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?, &head).await
     }
+}
+
+/// Sends a request, and reads until the other side closes.
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: &str) -> io::Result<Vec<u8>> {
+    stream.write_all(head.as_bytes()).await?;
+    let mut bytes = Vec::new();
+    stream.take(MAX_BYTES).read_to_end(&mut bytes).await?;
+    Ok(bytes)
 }
 
 /// The status, and a body that is as long as was said.
@@ -131,7 +166,8 @@ mod tests {
         check("http://exporter/", Ok(("exporter:80", "")));
         check("http://[::1]:9104/fleet/", Ok(("[::1]:9104", "/fleet")));
         check("http://[::1]/a/b", Ok(("[::1]:80", "/a/b")));
-        check("https://exporter", Err("https is not spoken"));
+        check("https://exporter", Ok(("exporter:443", "")));
+        check("ftp://exporter", Err("ftp is not spoken"));
         check("exporter:9104", Err("is not a URL"));
         check("http://u:p@exporter", Err("alone"));
         check("http://exporter/?x=1", Err("alone"));

@@ -89,6 +89,10 @@ impl Effective {
         let settings = [
             ("listen", config.listen.clone()),
             ("reload", config.reload.to_string()),
+            (
+                "web_config",
+                config.web.path.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+            ),
             ("max_runs", config.max_runs.to_string()),
             ("max_connects", config.max_connects.to_string()),
             ("max_page_bytes", config.max_page_bytes.to_string()),

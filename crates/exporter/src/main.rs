@@ -19,17 +19,19 @@ mod reload;
 mod reload_command;
 mod status;
 mod suspension;
+mod trust;
 #[cfg(test)]
 mod virtual_fleet;
+mod web;
 
-use std::{fmt::Display, io, process::ExitCode};
+use std::{fmt::Display, fs, io, path::Path, process::ExitCode};
 
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 
 use cli::{Cli, Command, ConfigCommand, QueryArgs, ReloadArgs};
 use client::Base;
-use config::Loaded;
+use config::{Loaded, WebFile};
 
 /// A failure while running.
 const FAILED: u8 = 1;
@@ -71,7 +73,7 @@ fn run(cli: &Cli) -> Result<(), u8> {
     let problems = warnings.and(config::missing_secrets(&config));
     let most_connects = config.max_connects.max(ROOM_FOR_CONNECTS);
     let runtime = runtime(most_connects + OTHER_BLOCKING_THREADS)?;
-    let start = app::Start { path: &cli.config, bind: cli.bind.as_deref(), logging: &logging, most_connects };
+    let start = app::Start { path: &cli.config, given: cli.given(), logging: &logging, most_connects };
     let ran = runtime.block_on(app::run(start, config, problems));
     // A thread that resolves a name or reads a file cannot be cancelled, and dropping the runtime would wait for it.
     runtime.shutdown_background();
@@ -117,7 +119,10 @@ fn reload(cli: &Cli, args: &ReloadArgs) -> Result<(), u8> {
     // What another exporter is to read is its own affair: it checks that itself.
     let loaded = if args.dry_run || against.is_none() { Some(load(cli)?) } else { None };
     let listen = || cli.bind.clone().or_else(|| Some(loaded.as_ref()?.config.listen.clone()));
+    let is_own = against.is_none();
     let exporter = against.unwrap_or_else(|| Base::of_listener(&listen().unwrap_or_default()));
+    let own_web = loaded.as_ref().filter(|_| is_own).map(|loaded| &loaded.config.web);
+    let exporter = let_in(exporter, args, own_web).map_err(|error| fail(WRONG, error))?;
     let runtime = runtime(OTHER_BLOCKING_THREADS)?;
     let asked = runtime.block_on(async {
         match &loaded {
@@ -134,6 +139,32 @@ fn reload(cli: &Cli, args: &ReloadArgs) -> Result<(), u8> {
     Ok(())
 }
 
+/// What it takes to be let in by the exporter that is asked. The one that has this configuration shows the certificate
+/// of its web file.
+fn let_in(exporter: Base, args: &ReloadArgs, own_web: Option<&WebFile>) -> Result<Base, String> {
+    let read = |path: &Path| {
+        fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    let own = own_web.and_then(|web| web.settings.tls.as_ref());
+    let trusted = match (&args.ca, own) {
+        (Some(ca), _) if exporter.is_https || own.is_some() => {
+            let unfit = |error| format!("cannot use {}: {error}", ca.display());
+            Some(trust::client(read(ca)?.as_bytes()).map_err(unfit)?)
+        }
+        (Some(_), _) => return Err("--ca is for an exporter at https://…".to_owned()),
+        (None, Some(tls)) => Some(trust::client(tls.certificate())?),
+        (None, None) if exporter.is_https => {
+            return Err("say whom to trust: --ca FILE, with the authority of its certificate or the certificate itself".to_owned());
+        }
+        (None, None) => None,
+    };
+    let exporter = trusted.map_or_else(|| exporter.clone(), |tls| exporter.clone().over_tls(tls));
+    Ok(match &args.login {
+        None => exporter,
+        Some(path) => exporter.with_login(read(path)?.trim_end_matches(['\n', '\r']).to_owned().into()),
+    })
+}
+
 fn health(cli: &Cli) -> Result<(), u8> {
     let listen = match &cli.bind {
         Some(bind) => bind.clone(),
@@ -146,7 +177,7 @@ fn health(cli: &Cli) -> Result<(), u8> {
 }
 
 fn load(cli: &Cli) -> Result<Loaded, u8> {
-    config::load(&cli.config, cli.bind.as_deref()).map_err(|report| {
+    config::load(&cli.config, Some(cli.given())).map_err(|report| {
         say(&mut io::stderr(), report);
         WRONG
     })

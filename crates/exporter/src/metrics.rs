@@ -102,7 +102,7 @@ pub(crate) fn register_build_info(registry: &mut Registry) {
     );
 }
 
-/// How the last reading of the configuration went.
+/// How the last reading of a configuration went.
 #[derive(Debug)]
 pub(crate) struct ConfigMetrics {
     successful: Gauge,
@@ -112,15 +112,24 @@ pub(crate) struct ConfigMetrics {
 impl ConfigMetrics {
     /// Makes the metrics and registers them. This process runs, so its first reading went well.
     pub(crate) fn register(registry: &mut Registry) -> Self {
+        Self::register_as(registry, "config", "the configuration")
+    }
+
+    /// The same for the web file and its certificates. Where there is none, nothing is wrong with it.
+    pub(crate) fn register_web(registry: &mut Registry) -> Self {
+        Self::register_as(registry, "web_config", "the web configuration with its certificates")
+    }
+
+    fn register_as(registry: &mut Registry, name: &str, what: &str) -> Self {
         let metrics = Self { successful: Gauge::default(), at: Gauge::default() };
         registry.register(
-            "query_exporter_config_last_reload_successful",
-            "1 if the configuration was right when it was last read, else 0",
+            format!("query_exporter_{name}_last_reload_successful"),
+            format!("1 if {what} was right when it was last read, else 0"),
             metrics.successful.clone(),
         );
         registry.register(
-            "query_exporter_config_last_reload_success_timestamp_seconds",
-            "when the configuration in force was read, since the epoch",
+            format!("query_exporter_{name}_last_reload_success_timestamp_seconds"),
+            format!("when {what} in force was read, since the epoch"),
             metrics.at.clone(),
         );
         metrics.read(true);
@@ -385,6 +394,7 @@ mod tests {
         let mut registry = Registry::default();
         register_build_info(&mut registry);
         ConfigMetrics::register(&mut registry);
+        ConfigMetrics::register_web(&mut registry);
         RunMetrics::register(&mut registry).duration("q");
         HttpMetrics::register(&mut registry);
         registry.register_collector(Box::new(Live {

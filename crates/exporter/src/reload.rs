@@ -2,7 +2,7 @@
 //! waited for that long.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -16,10 +16,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::config::{self, Config, Loaded, Report};
+use crate::config::{self, Config, Given, Loaded, Report};
 
 /// How long reading the configuration may take. Longer is a file system that hangs.
-const READ_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// The reloads that were asked for. One more than the one that goes on is kept in mind, however many ask for it.
 #[derive(Debug)]
@@ -136,12 +136,15 @@ pub(crate) struct Reader {
 struct Source {
     path: PathBuf,
     bind: Option<String>,
+    web_config: Option<PathBuf>,
 }
 
 impl Reader {
-    /// Of this file, and of the address of the command line, if it has one.
-    pub(crate) fn new(path: PathBuf, bind: Option<String>) -> Self {
-        Self { read, source: Arc::new(Source { path, bind }), within: READ_WITHIN, stuck: None }
+    /// Of this file, and of what the command line says in its place.
+    pub(crate) fn new(path: PathBuf, given: Option<Given<'_>>) -> Self {
+        let Given { bind, web_config } = given.unwrap_or_default();
+        let (bind, web_config) = (bind.map(str::to_owned), web_config.map(Path::to_owned));
+        Self { read, source: Arc::new(Source { path, bind, web_config }), within: READ_WITHIN, stuck: None }
     }
 
     /// Reads it as it is now. Dropped, it leaves the reading to its thread.
@@ -167,8 +170,8 @@ impl Reader {
 }
 
 fn read(source: &Source) -> Read {
-    let Loaded { config, warnings } =
-        config::load(&source.path, source.bind.as_deref()).map_err(Unread::Wrong)?;
+    let given = Given { bind: source.bind.as_deref(), web_config: source.web_config.as_deref() };
+    let Loaded { config, warnings } = config::load(&source.path, Some(given)).map_err(Unread::Wrong)?;
     let problems = warnings.and(config::missing_secrets(&config));
     Ok((config, problems))
 }

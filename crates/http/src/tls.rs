@@ -111,8 +111,8 @@ impl Curve {
     }
 
     fn group(self) -> &'static dyn SupportedKxGroup {
-        let all = ring::ALL_KX_GROUPS.iter().copied();
-        all.into_iter().find(|group| group.name() == self.0).expect("ring has all that have a name here")
+        let mut all = ring::ALL_KX_GROUPS.iter().copied();
+        all.find(|group| group.name() == self.0).expect("ring has all that have a name here")
     }
 }
 

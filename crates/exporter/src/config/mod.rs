@@ -3,7 +3,8 @@
 //! Two stages. First all syntax errors of all files ([`syntax`], [`files`]), and stop. Then together: unknown keys
 //! ([`unknown`]), types and values (the raw structs of [`raw`], made of [`field`]s), meanings and references
 //! ([`targets`], [`queries`], [`items`]). Nothing here connects or runs a program. Beside the main file it reads what
-//! that names: included files, SQL files, option files; secrets are looked for and not read.
+//! that names: included files, SQL files, option files, the web file and its certificates; secrets of targets are looked
+//! for and not read.
 
 mod access;
 mod account;
@@ -34,6 +35,8 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod unknown;
+mod web;
+mod yaml;
 
 use std::{collections::BTreeMap, fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
 
@@ -64,6 +67,8 @@ pub(crate) use settings::LONGEST_INTERVAL;
 use settings::{SHORTEST_INTERVAL, Settings, Written, at_most};
 pub(crate) use show::Unknown;
 pub(crate) use statements::check_sql;
+#[allow(unused_imports, reason = "the benches of the loader watch no file")]
+pub(crate) use web::{Port, WebFile, read_web};
 
 /// A whole configuration in which everything is right.
 #[derive(Debug)]
@@ -72,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) listen: String,
     /// Whether a request over HTTP may reload it.
     pub(crate) reload: bool,
+    /// Who may come in, and how.
+    pub(crate) web: WebFile,
     /// Runs at the same time, over all targets.
     pub(crate) max_runs: usize,
     /// Connections being opened at the same time, over all targets.
@@ -146,6 +153,15 @@ pub(crate) enum OnFailure {
     Drop,
 }
 
+/// What the command line says in place of the file.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Given<'a> {
+    /// Where to listen.
+    pub(crate) bind: Option<&'a str>,
+    /// The web file.
+    pub(crate) web_config: Option<&'a Path>,
+}
+
 /// A configuration, and what its author should look at.
 #[derive(Debug)]
 pub(crate) struct Loaded {
@@ -155,10 +171,10 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Report,
 }
 
-/// Reads and checks a file and those that it includes. `bind` is the address of the command line, if it has one.
-pub(crate) fn load(path: &Path, bind: Option<&str>) -> Result<Loaded, Report> {
+/// Reads and checks a file and those that it includes.
+pub(crate) fn load(path: &Path, given: Option<Given<'_>>) -> Result<Loaded, Report> {
     let text = files::read_text(path).map_err(|error| unreadable(path, &error))?;
-    let Loaded { config, warnings } = parse(path, &text, bind)?;
+    let Loaded { config, warnings } = parse(path, &text, given)?;
     let mut found = Findings::new(config.sources.clone());
     secrets::check_files(&config, &mut found);
     let failed = found.has_errors();
@@ -167,7 +183,7 @@ pub(crate) fn load(path: &Path, bind: Option<&str>) -> Result<Loaded, Report> {
 }
 
 /// Checks the text of a file; the path gives its name and the folder that relative paths start from.
-pub(crate) fn parse(path: &Path, text: &str, bind: Option<&str>) -> Result<Loaded, Report> {
+pub(crate) fn parse(path: &Path, text: &str, given: Option<Given<'_>>) -> Result<Loaded, Report> {
     let mut found = Findings::default();
     let tree = syntax::parse(&mut found, path, text);
     let included = files::included(&mut found, path, tree.get_ref());
@@ -190,7 +206,7 @@ pub(crate) fn parse(path: &Path, text: &str, bind: Option<&str>) -> Result<Loade
             return Err(found.into_report());
         }
     };
-    let config = check(&mut found, raw, bind);
+    let config = check(&mut found, raw, given.unwrap_or_default());
     match config {
         Some(config) if !found.has_errors() => Ok(Loaded { config, warnings: found.into_report() }),
         _ => Err(found.into_report()),
@@ -251,14 +267,14 @@ fn rate(rate: f64) -> String {
     if rate < 0.095 { format!("{rate:.4}") } else { format!("{rate:.1}") }
 }
 
-fn check(found: &mut Findings, raw: RawFile, bind: Option<&str>) -> Option<Config> {
+fn check(found: &mut Findings, raw: RawFile, given: Given<'_>) -> Option<Config> {
     let RawFile { include, server, defaults, limits, history, groups, queries } = raw;
     let include = field::list(found, "include", include, "write include = [\"conf.d/*.toml\"]");
     for path in include.map(|include| include.value).unwrap_or_default() {
         path.check_in(found, "include");
     }
     let server = table(found, "server", server, "write [server] on a line of its own, its keys below");
-    let server = Server::check(found, server.map(|server| server.value).unwrap_or_default(), bind);
+    let server = Server::check(found, server.map(|server| server.value).unwrap_or_default(), given);
     let defaults =
         table(found, "defaults", defaults, "write [defaults] on a line of its own, its keys below");
     let defaults = Defaults::check(found, defaults.map(|defaults| defaults.value).unwrap_or_default());
@@ -298,10 +314,11 @@ fn check(found: &mut Findings, raw: RawFile, bind: Option<&str>) -> Option<Confi
     }
     let targets: Vec<_> = parts.fleet.members.iter().map(|member| Arc::clone(&member.target)).collect();
     let lanes = targets.iter().map(|target| usize::from(target.lanes())).sum::<usize>();
-    let Server { listen, reload } = server?;
+    let Server { listen, reload, web } = server?;
     Some(Config {
         listen,
         reload,
+        web,
         max_runs: limits.max_runs.unwrap_or_else(|| lanes.max(256)),
         max_connects: limits.max_connects.unwrap_or_else(|| (targets.len() / 16).max(32)),
         max_page_bytes: limits.max_page_bytes,

@@ -42,6 +42,8 @@ keys! {
         listen: Field<String>,
         /// true: `POST /-/reload` reads the configuration anew, as SIGHUP does.
         reload: Field<bool>,
+        /// A web configuration file, as Prometheus' exporters share it: TLS, logins and headers of this server.
+        web_config: Field<String>,
     }
 
     /// `[defaults]`

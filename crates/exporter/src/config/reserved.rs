@@ -5,6 +5,8 @@ const OWN: &[&str] = &[
     "build_info",
     "config_last_reload_successful",
     "config_last_reload_success_timestamp_seconds",
+    "web_config_last_reload_successful",
+    "web_config_last_reload_success_timestamp_seconds",
     "runs_in_flight",
     "runs_waiting",
     "runs_limit",

@@ -88,6 +88,7 @@ impl Config {
         page.title("the whole fleet", None);
         page.lines(vec![
             ("listen", self.listen.clone(), Origin::Follows),
+            ("web_config", self.web.to_string(), Origin::Follows),
             ("max_runs", self.max_runs.to_string(), Origin::Follows),
             ("max_connects", self.max_connects.to_string(), Origin::Follows),
             ("max_page_bytes", self.max_page_bytes.to_string(), Origin::Follows),

@@ -20,6 +20,7 @@ mod schema;
 mod secrets;
 mod selection;
 mod shows;
+mod web;
 
 /// A folder of the repository.
 fn folder(name: &str) -> PathBuf {

@@ -114,6 +114,7 @@ fn without_a_name_there_is_an_overview() {
         &expect![[r"
             the whole fleet
               listen            0.0.0.0:9104
+              web_config        none: plain HTTP for everybody
               max_runs          256
               max_connects      32
               max_page_bytes    268435456
