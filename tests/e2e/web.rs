@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, KeyPair};
+use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, KeyPair};
 
 use crate::support::{
     exporter::{Exporter, SOON, command, folder_with, run, write_private},
@@ -38,6 +38,8 @@ impl Authority {
     fn write_pair(&self, folder: &Path, name: &str) -> String {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        // A subject that is its issuer's is a certificate that signs itself, to OpenSSL.
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.0).unwrap().pem();
