@@ -15,6 +15,7 @@ use super::{Config, Loaded, OnFailure, load, missing_secrets, parse, report::Pro
 mod any_bytes;
 mod docs;
 mod faults;
+mod kept;
 mod precedence;
 mod schema;
 mod secrets;
