@@ -7,10 +7,10 @@ MAKEFLAGS += --no-print-directory
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test fuzz lint bench bench-history bench-isolation bench-scale doc audit fmt clean-servers deny-tool
+.PHONY: help demo test fuzz lint bench bench-history bench-isolation bench-scale bench-page bench-page-memory doc audit fmt clean-servers deny-tool
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 demo: ## a small fleet of real servers on this machine, seen on /metrics; Ctrl-C ends it and leaves nothing (ARGS=--help)
 	@exec demo/demo.sh $(ARGS)
@@ -44,6 +44,14 @@ bench-isolation: ## whether a sick part of a simulated fleet of 300 harms the re
 
 bench-scale: ## flatness, CPU, memory and recovery with 100, 1,000 and 5,000 simulated targets: seven minutes; fails likewise
 	cargo bench -p fleet-query-exporter --locked --bench scale
+
+bench-page: ## what a scrape costs beside nginx with the same bytes, and what publishing makes of it
+	@tests/servers/nginx install
+	cargo bench -p fleet-query-exporter --locked --bench page
+
+bench-page-memory: ## the memory of a million series that are published and scraped for ten minutes
+	@tests/servers/nginx install
+	cargo bench -p fleet-query-exporter --locked --bench page -- memory
 
 doc: ## the documentation of the code, without warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items

@@ -1,4 +1,4 @@
-# debroot.sh - sourced by mysql-server, mariadb-server, prometheus and keep; not a command of its own.
+# debroot.sh - sourced by mysql-server, mariadb-server, prometheus, nginx and keep; not a command of its own.
 # shellcheck shell=bash disable=SC2153,SC2034
 #
 # Unpacks packages of ANY Debian suite (with the shared libraries and the libc

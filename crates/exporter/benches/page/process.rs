@@ -1,0 +1,86 @@
+//! What a process has used, from /proc; and child processes that do not outlive this one.
+
+use std::{
+    env, io,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command},
+    time::Duration,
+};
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tempfile::TempDir;
+
+use crate::Result;
+
+/// CPU time. The kernel counts it in nanoseconds and shows it in hundredths of a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    pub user: Duration,
+    pub system: Duration,
+}
+
+impl Cpu {
+    pub fn of(pid: u32) -> Result<Self> {
+        let stat = procfs::process::Process::new(i32::try_from(pid)?)?.stat()?;
+        let time = |ticks: u64| Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64);
+        Ok(Self { user: time(stat.utime), system: time(stat.stime) })
+    }
+
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(before.user),
+            system: self.system.saturating_sub(before.system),
+        }
+    }
+
+    pub fn total(self) -> Duration {
+        self.user + self.system
+    }
+}
+
+/// Bytes in memory.
+pub fn resident(pid: u32) -> Result<u64> {
+    let status = procfs::process::Process::new(i32::try_from(pid)?)?.status()?;
+    Ok(status.vmrss.ok_or("no VmRSS")? * 1024)
+}
+
+/// The most bytes that it ever had in memory.
+pub fn peak(pid: u32) -> Result<u64> {
+    let status = procfs::process::Process::new(i32::try_from(pid)?)?.status()?;
+    Ok(status.vmhwm.ok_or("no VmHWM")? * 1024)
+}
+
+/// A command that dies with this process, however that ends: it is run by way of [`become_guarded`].
+pub fn guarded(program: &Path) -> Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command.arg("guarded").arg(program);
+    Ok(command)
+}
+
+/// Asks the kernel for SIGKILL when the parent's main thread ends, and becomes the program.
+pub fn become_guarded(program: &str, arguments: &[&str]) -> Box<dyn std::error::Error> {
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        return error.into();
+    }
+    let error = Command::new(program).args(arguments).exec();
+    io::Error::new(error.kind(), format!("{program}: {error}")).into()
+}
+
+/// A child that is ended with its owner.
+#[derive(Debug)]
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended before.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A folder that is deleted with its owner; below the build's own, where it is in nobody's way if this process is
+/// killed.
+pub fn scratch() -> Result<TempDir> {
+    Ok(TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?)
+}
