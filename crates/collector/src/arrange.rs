@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -36,6 +36,8 @@ pub struct Collector {
     pool: Arc<Pool>,
     snapshot: Arc<Snapshot>,
     fleet: ArcSwap<Fleet>,
+    /// The exporter's families as they were last written; taken by those who make pages alone.
+    kept: Mutex<rollup::Kept>,
 }
 
 /// What a collector was last arranged into.
@@ -79,12 +81,17 @@ impl Collector {
             reads: Arc::new(Semaphore::new(MAX_READS)),
             tasks: TaskTracker::new(),
         };
-        Self { pool: Arc::new(pool), snapshot, fleet: ArcSwap::default() }
+        Self { pool: Arc::new(pool), snapshot, fleet: ArcSwap::default(), kept: Mutex::default() }
     }
 
     /// One without items and with a page of its own; the limits over the fleet hold for both together.
     pub(crate) fn beside(&self) -> Self {
-        Self { pool: Arc::clone(&self.pool), snapshot: Arc::default(), fleet: ArcSwap::default() }
+        Self {
+            pool: Arc::clone(&self.pool),
+            snapshot: Arc::default(),
+            fleet: ArcSwap::default(),
+            kept: Mutex::default(),
+        }
     }
 
     /// Makes these the items, with their places in the snapshot; what is no longer among them leaves the page with this
@@ -135,11 +142,15 @@ impl Collector {
         &self.snapshot
     }
 
-    /// The families about targets, groups and queries, at this moment.
+    /// The families about targets, groups and queries, at this moment. A text that has not changed since the last call is
+    /// the same memory.
     pub fn own_families(&self) -> Vec<FamilyText> {
         let fleet = self.fleet.load();
-        let mut families = rollup::families(&fleet.target_stats, &fleet.group_stats);
-        families.extend(self.snapshot.query_families());
+        let mut others = rollup::group_families(&fleet.group_stats);
+        others.extend(self.snapshot.query_families());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut families = kept.target_families(&fleet.target_stats);
+        families.extend(kept.others(others));
         families
     }
 

@@ -261,8 +261,8 @@ pub(crate) fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Lines of a piece. By their number, not their size: so a number that grows a digit moves no other piece, and who
-/// compresses them finds those unchanged that have not changed. Divisible by the lines that a target has in a family.
+/// Lines of a piece. By their number, not their size: so a number that grows a digit moves no other piece, and those are
+/// found unchanged that have not changed.
 const PIECE_LINES: usize = 96;
 
 /// Writes the lines of one family.
@@ -305,6 +305,11 @@ impl Lines {
         }
     }
 
+    /// The one sample of a target.
+    fn of(&mut self, row: &Row, value: impl itoa::Integer) {
+        self.add(&row.shown_as.labels, "", value);
+    }
+
     /// One sample.
     pub(crate) fn add_value(&mut self, labels: &str, value: impl itoa::Integer) {
         self.add(labels, "", value);
@@ -314,6 +319,15 @@ impl Lines {
         let family = Arc::new(Family { name: self.name.to_owned(), help: help.to_owned(), kind });
         self.close();
         FamilyText { family, lines: self.pieces }
+    }
+
+    /// All lines as one text.
+    fn text(mut self) -> Bytes {
+        if self.pieces.is_empty() {
+            return self.text.into();
+        }
+        self.close();
+        self.pieces.concat().into()
     }
 
     fn close(&mut self) {
@@ -340,108 +354,234 @@ pub fn families_of(cut: &Cut, targets: &[Arc<TargetStats>], groups: &[Arc<GroupS
 
 /// The families about these targets and groups, at this moment.
 pub fn families(targets: &[Arc<TargetStats>], groups: &[Arc<GroupStats>]) -> Vec<FamilyText> {
-    use Kind::{Counter, Gauge};
-    vec![
-        per_target(targets, "query_exporter_up", |t| u8::from(t.is_up()))
-            .family("1 if the last attempt to get an answer from the target had one, else 0", Gauge),
-        target_info(targets),
-        last_success(targets),
-        runs_total(targets),
-        ticks_missed(targets),
-        per_target(targets, "query_exporter_target_failures_total", |t| t.failures.load(Relaxed))
-            .family("failed runs on the target", Counter),
-        failure_reason(targets),
-        per_target(targets, "query_exporter_connections", |t| t.connections().max(0))
-            .family("connections to the target that are open, or whose query may still run there", Gauge),
-        per_target(targets, "query_exporter_connects_total", |t| t.connects.load(Relaxed))
-            .family("attempts to open a connection to the target", Counter),
-        per_target(targets, "query_exporter_kills_total", |t| t.kills.load(Relaxed))
-            .family("attempts to end one of our queries at the target by KILL", Counter),
-        group_failures(groups),
-        group_kills(groups),
-    ]
+    let mut families = Kept::default().target_families(targets);
+    families.extend(group_families(groups));
+    families
 }
 
-fn per_target<V: itoa::Integer>(
-    targets: &[Arc<TargetStats>],
+/// The families about these groups, at this moment.
+pub(crate) fn group_families(groups: &[Arc<GroupStats>]) -> Vec<FamilyText> {
+    vec![group_failures(groups), group_kills(groups)]
+}
+
+/// Targets whose lines are a piece of a family: of a change of one of them the lines of all are written anew.
+const TARGETS_OF_A_PIECE: usize = 16;
+
+/// What was last written, to be shown again where nothing has changed: the same text in the same place in memory, by
+/// which a reader knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    rows: Vec<Row>,
+    /// Of each [`TARGETS_OF_A_PIECE`] targets the lines of each family.
+    pieces: Vec<[Bytes; TARGET_FAMILIES.len()]>,
+    others: Vec<FamilyText>,
+}
+
+impl Kept {
+    /// The families about these targets, at this moment.
+    pub(crate) fn target_families(&mut self, targets: &[Arc<TargetStats>]) -> Vec<FamilyText> {
+        let rows: Vec<_> = targets.iter().map(|target| Row::of(target)).collect();
+        let mut before = self.rows.chunks(TARGETS_OF_A_PIECE);
+        let mut pieces = std::mem::take(&mut self.pieces).into_iter();
+        for rows in rows.chunks(TARGETS_OF_A_PIECE) {
+            let (before, mut texts) = (before.next(), pieces.next().unwrap_or_default());
+            if before != Some(rows) {
+                for (text, family) in texts.iter_mut().zip(&TARGET_FAMILIES) {
+                    keep(text, family.text(rows));
+                }
+            }
+            self.pieces.push(texts);
+        }
+        self.rows = rows;
+        let texts = |nth: usize| self.pieces.iter().map(move |texts| &texts[nth]);
+        let families =
+            TARGET_FAMILIES.iter().enumerate().map(|(nth, TargetFamily { name, help, kind, .. })| {
+                let family = Family { name: (*name).to_owned(), help: (*help).to_owned(), kind: *kind };
+                let lines = texts(nth).filter(|text| !text.is_empty()).cloned().collect();
+                FamilyText { family: Arc::new(family), lines }
+            });
+        families.collect()
+    }
+
+    /// The others, which are few and were written anew.
+    pub(crate) fn others(&mut self, mut families: Vec<FamilyText>) -> Vec<FamilyText> {
+        for (before, now) in self.others.iter().zip(&mut families) {
+            for (before, now) in before.lines.iter().zip(&mut now.lines) {
+                let written = std::mem::replace(now, before.clone());
+                keep(now, written);
+            }
+        }
+        self.others.clone_from(&families);
+        families
+    }
+}
+
+/// Leaves the text where it is, if it says the same.
+fn keep(text: &mut Bytes, now: Bytes) {
+    if *text != now {
+        *text = now;
+    }
+}
+
+/// A target at one moment.
+#[derive(Debug)]
+struct Row {
+    shown_as: Arc<ShownAs>,
+    server: Option<Arc<Server>>,
+    numbers: Numbers,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Numbers {
+    up: bool,
+    last_success_ms: u64,
+    successes: u64,
+    failures: u64,
+    missed: [u64; MISSED.len()],
+    reason: u8,
+    connections: i64,
+    connects: u64,
+    kills: u64,
+}
+
+impl Row {
+    fn of(target: &TargetStats) -> Self {
+        let numbers = Numbers {
+            up: target.is_up(),
+            last_success_ms: target.last_success_ms.load(Relaxed),
+            successes: target.successes.load(Relaxed),
+            failures: target.failures.load(Relaxed),
+            missed: std::array::from_fn(|nth| target.missed[nth].load(Relaxed)),
+            reason: target.reason.load(Relaxed),
+            connections: target.connections(),
+            connects: target.connects.load(Relaxed),
+            kills: target.kills.load(Relaxed),
+        };
+        Self { shown_as: target.shown_as.load_full(), server: target.server.load_full(), numbers }
+    }
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Self) -> bool {
+        let address = |server: &Option<Arc<Server>>| server.as_ref().map(Arc::as_ptr);
+        self.numbers == other.numbers
+            && Arc::ptr_eq(&self.shown_as, &other.shown_as)
+            && address(&self.server) == address(&other.server)
+    }
+}
+
+/// A family about targets, and how the lines of one of them are written.
+struct TargetFamily {
     name: &'static str,
-    value: impl Fn(&TargetStats) -> V,
-) -> Lines {
-    let mut lines = Lines::new(name);
-    for target in targets {
-        lines.add(&target.shown_as.load().labels, "", value(target));
-    }
-    lines
+    help: &'static str,
+    kind: Kind,
+    write: fn(&mut Lines, &Row),
 }
 
-fn target_info(targets: &[Arc<TargetStats>]) -> FamilyText {
-    let mut lines = Lines::new("query_exporter_target_info");
-    for target in targets {
-        let mut more = String::new();
-        let shown_as = target.shown_as.load();
-        let server = target.server.load();
-        let server = server.as_ref();
-        let refused = server.map(|s| s.guards_refused()).unwrap_or_default();
-        let facts = [
-            ("flavour", server.map_or("", |s| s.flavour.as_str())),
-            ("version", server.map_or("", |s| s.version.as_str())),
-            ("server_id", server.map_or("", |s| s.server_id.as_str())),
-            ("role", server.map_or("", |s| s.role())),
-            ("tls", shown_as.tls),
-            ("guards_refused", &refused),
-        ];
-        for (name, value) in facts {
-            let comma = if more.is_empty() { "" } else { "," };
-            let _ = write!(more, "{comma}{name}=\"");
-            escape_label(&mut more, value);
-            more.push('"');
+impl TargetFamily {
+    fn text(&self, rows: &[Row]) -> Bytes {
+        let mut lines = Lines::new(self.name);
+        for row in rows {
+            (self.write)(&mut lines, row);
         }
-        lines.add(&shown_as.info_labels, &more, 1);
+        lines.text()
     }
-    lines.family(
-        "what the target's server said of itself at the last connect, how TLS is asked for, and which guards it refused",
-        Kind::Gauge,
-    )
 }
 
-fn last_success(targets: &[Arc<TargetStats>]) -> FamilyText {
-    let mut lines = Lines::new("query_exporter_target_last_success_timestamp_seconds");
-    for target in targets {
-        lines.add_seconds(&target.shown_as.load().labels, target.last_success_ms.load(Relaxed));
-    }
-    lines.family("when a run on the target last succeeded, since the epoch; 0 if none has", Kind::Gauge)
-}
+static TARGET_FAMILIES: [TargetFamily; 10] = [
+    TargetFamily {
+        name: "query_exporter_up",
+        help: "1 if the last attempt to get an answer from the target had one, else 0",
+        kind: Kind::Gauge,
+        write: |lines, row| lines.of(row, u8::from(row.numbers.up)),
+    },
+    TargetFamily {
+        name: "query_exporter_target_info",
+        help: "what the target's server said of itself at the last connect, how TLS is asked for, and which guards it \
+               refused",
+        kind: Kind::Gauge,
+        write: target_info,
+    },
+    TargetFamily {
+        name: "query_exporter_target_last_success_timestamp_seconds",
+        help: "when a run on the target last succeeded, since the epoch; 0 if none has",
+        kind: Kind::Gauge,
+        write: |lines, row| lines.add_seconds(&row.shown_as.labels, row.numbers.last_success_ms),
+    },
+    TargetFamily {
+        name: "query_exporter_runs_total",
+        help: "runs of the target's items",
+        kind: Kind::Counter,
+        write: |lines, row| {
+            lines.add(&row.shown_as.labels, r#"outcome="success""#, row.numbers.successes);
+            lines.add(&row.shown_as.labels, r#"outcome="failure""#, row.numbers.failures);
+        },
+    },
+    TargetFamily {
+        name: "query_exporter_ticks_missed_total",
+        help: "ticks without a run: the last one still running, no permit in time, or the target down",
+        kind: Kind::Counter,
+        write: |lines, row| {
+            for (reason, ticks) in MISSED.iter().zip(row.numbers.missed) {
+                lines.add(&row.shown_as.labels, &format!("reason=\"{reason}\""), ticks);
+            }
+        },
+    },
+    TargetFamily {
+        name: "query_exporter_target_failures_total",
+        help: "failed runs on the target",
+        kind: Kind::Counter,
+        write: |lines, row| lines.of(row, row.numbers.failures),
+    },
+    TargetFamily {
+        name: "query_exporter_target_failure_reason",
+        help: "1 for the reason of the target's last run, where it failed",
+        kind: Kind::Gauge,
+        write: |lines, row| {
+            if let Some(reason) = Reason::ALL.get(usize::from(row.numbers.reason)) {
+                lines.add(&row.shown_as.labels, &format!("reason=\"{reason}\""), 1);
+            }
+        },
+    },
+    TargetFamily {
+        name: "query_exporter_connections",
+        help: "connections to the target that are open, or whose query may still run there",
+        kind: Kind::Gauge,
+        write: |lines, row| lines.of(row, row.numbers.connections.max(0)),
+    },
+    TargetFamily {
+        name: "query_exporter_connects_total",
+        help: "attempts to open a connection to the target",
+        kind: Kind::Counter,
+        write: |lines, row| lines.of(row, row.numbers.connects),
+    },
+    TargetFamily {
+        name: "query_exporter_kills_total",
+        help: "attempts to end one of our queries at the target by KILL",
+        kind: Kind::Counter,
+        write: |lines, row| lines.of(row, row.numbers.kills),
+    },
+];
 
-fn runs_total(targets: &[Arc<TargetStats>]) -> FamilyText {
-    let mut lines = Lines::new("query_exporter_runs_total");
-    for target in targets {
-        lines.add(&target.shown_as.load().labels, r#"outcome="success""#, target.successes.load(Relaxed));
-        lines.add(&target.shown_as.load().labels, r#"outcome="failure""#, target.failures.load(Relaxed));
+fn target_info(lines: &mut Lines, Row { shown_as, server, .. }: &Row) {
+    let mut more = String::new();
+    let server = server.as_ref();
+    let refused = server.map(|s| s.guards_refused()).unwrap_or_default();
+    let facts = [
+        ("flavour", server.map_or("", |s| s.flavour.as_str())),
+        ("version", server.map_or("", |s| s.version.as_str())),
+        ("server_id", server.map_or("", |s| s.server_id.as_str())),
+        ("role", server.map_or("", |s| s.role())),
+        ("tls", shown_as.tls),
+        ("guards_refused", &refused),
+    ];
+    for (name, value) in facts {
+        let comma = if more.is_empty() { "" } else { "," };
+        let _ = write!(more, "{comma}{name}=\"");
+        escape_label(&mut more, value);
+        more.push('"');
     }
-    lines.family("runs of the target's items", Kind::Counter)
-}
-
-fn ticks_missed(targets: &[Arc<TargetStats>]) -> FamilyText {
-    let mut lines = Lines::new("query_exporter_ticks_missed_total");
-    for target in targets {
-        for (reason, ticks) in MISSED.iter().zip(&target.missed) {
-            lines.add(&target.shown_as.load().labels, &format!("reason=\"{reason}\""), ticks.load(Relaxed));
-        }
-    }
-    lines.family(
-        "ticks without a run: the last one still running, no permit in time, or the target down",
-        Kind::Counter,
-    )
-}
-
-fn failure_reason(targets: &[Arc<TargetStats>]) -> FamilyText {
-    let mut lines = Lines::new("query_exporter_target_failure_reason");
-    for target in targets {
-        if let Some(reason) = Reason::ALL.get(usize::from(target.reason.load(Relaxed))) {
-            lines.add(&target.shown_as.load().labels, &format!("reason=\"{reason}\""), 1);
-        }
-    }
-    lines.family("1 for the reason of the target's last run, where it failed", Kind::Gauge)
+    lines.add(&shown_as.info_labels, &more, 1);
 }
 
 fn group_failures(groups: &[Arc<GroupStats>]) -> FamilyText {
@@ -517,6 +657,32 @@ mod tests {
         target.failed(&Failure::unanswered(Reason::Refused, "x"));
         let series = text(&families(&[target], &[])).lines().count();
         assert!(series <= 16, "{series}");
+    }
+
+    #[test]
+    fn what_has_not_changed_is_the_same_memory_and_the_rest_is_as_if_written_anew() {
+        let targets: Vec<_> = (0..40).map(|_| target(&[("target", "db1")])).collect();
+        let groups = [Arc::new(GroupStats::new("prod".into()))];
+        let mut kept = Kept::default();
+        let mut write = |targets: &[_]| {
+            let mut families = kept.target_families(targets);
+            families.extend(kept.others(group_families(&groups)));
+            assert_eq!(text(&families), text(&super::families(targets, &groups)));
+            let pieces = families.into_iter().flat_map(|family| family.lines);
+            pieces.collect::<Vec<_>>()
+        };
+        let changed = |before: &[Bytes], now: &[Bytes]| {
+            before.iter().zip(now).filter(|(before, now)| before.as_ptr() != now.as_ptr()).count()
+        };
+        let first = write(&targets);
+        assert_eq!(changed(&first, &write(&targets)), 0);
+        targets[20].succeeded();
+        let second = write(&targets);
+        assert_eq!(second.len(), first.len());
+        assert_eq!(changed(&first, &second), 3, "up, the last success and the runs, each in one piece");
+        assert_eq!(changed(&second, &write(&targets)), 0);
+        write(&targets[..10]);
+        write(&targets);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Publishing swaps one pointer of one item; reading clones one pointer for each. Neither ever waits for the
 //! other, and no lock is held while a whole fleet is read.
 
+mod blocks;
 mod cut;
 mod kept;
 mod reading;
@@ -28,6 +29,8 @@ use crate::{
     record::ItemRecord,
     rollup::{Lines, wall_ms},
 };
+
+use blocks::{Block, Changes, Part, Tally};
 
 pub use cut::Cut;
 pub use kept::NotRestored;
@@ -84,9 +87,13 @@ impl Default for Snapshot {
 /// Which items there are, and which of their fragments make up which family.
 #[derive(Debug, Default)]
 struct Layout {
+    /// No other layout of this snapshot has it.
+    id: u64,
     slots: BTreeMap<ItemId, Arc<Slot>>,
     queries: BTreeMap<Arc<str>, Arc<QueryStats>>,
     families: Vec<FamilyPlace>,
+    blocks: Vec<Block>,
+    parts: Vec<Part>,
     names: Names,
     /// For each item of a family that several queries feed on its target: its sources on that target.
     shared: BTreeMap<ItemId, Vec<Arc<[Source]>>>,
@@ -109,8 +116,8 @@ struct FamilyPlace {
 struct Totals {
     series: AtomicI64,
     bytes: AtomicI64,
-    /// The id of the next fragment that is published.
-    next_id: AtomicU64,
+    /// How often the items were arranged.
+    layouts: AtomicU64,
     /// Bytes of compressed fragments.
     packed_bytes: Arc<AtomicI64>,
 }
@@ -128,6 +135,8 @@ pub struct Slot {
     stats: Arc<QueryStats>,
     totals: Arc<Totals>,
     current: ArcSwapOption<Published>,
+    /// Where a change of what is shown is counted.
+    changes: ArcSwap<Changes>,
     tried: AtomicBool,
     /// Whether the query has no statement for the target's server, so that the item does not exist there.
     absent: AtomicBool,
@@ -139,8 +148,6 @@ pub struct Slot {
 struct Published {
     at: BootTime,
     expires: BootTime,
-    /// The id of its first fragment; the others' follow.
-    first_id: u64,
     fragments: Vec<Bytes>,
     /// The compressed forms of the large fragments, with their places, in that order.
     packed: Vec<(usize, Arc<Packed>)>,
@@ -179,7 +186,8 @@ impl Snapshot {
     /// for.
     pub(crate) fn arrange(&self, items: &[ItemSpec]) -> Vec<Arc<Slot>> {
         let old = self.layout.load();
-        let mut layout = Layout::default();
+        let id = 1 + self.totals.layouts.fetch_add(1, Relaxed);
+        let mut layout = Layout { id, ..Layout::default() };
         let mut places = Vec::with_capacity(items.len());
         for spec in items {
             let stats = layout
@@ -198,6 +206,8 @@ impl Snapshot {
         layout.slots = places.iter().map(|slot| (slot.id.clone(), Arc::clone(slot))).collect();
         layout.names = Names::of(items);
         layout.families = families(&layout.slots);
+        layout.blocks = Block::of(&layout.slots);
+        layout.parts = Part::of(&layout.families);
         layout.shared = shared(&layout.families);
         let layout = Arc::new(layout);
         self.layout.store(Arc::clone(&layout));
@@ -274,6 +284,7 @@ impl Snapshot {
                 // Unless a run has just published something newer.
                 if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, published)) {
                     slot.totals.count(Some(published), None);
+                    slot.changed();
                 }
             }
         }
@@ -327,25 +338,21 @@ impl Snapshot {
         let mut oldest = Lines::new("query_exporter_query_oldest_success_timestamp_seconds");
         let mut dropped = Lines::new("query_exporter_series_dropped_total");
         let mut labels_cut = Lines::new("query_exporter_labels_cut_total");
-        let mut slots = layout.slots.values().peekable();
+        let mut blocks = layout.blocks.iter().peekable();
         for (name, stats) in &layout.queries {
             let labels = format!("query=\"{name}\"");
-            let (mut n_items, mut n_stale, mut oldest_ms) = (0_u64, 0_u64, u64::MAX);
-            // Both maps are in the order of the queries' names.
-            while let Some(slot) = slots.next_if(|slot| slot.id.query == *name) {
-                if slot.absent.load(Relaxed) {
-                    continue;
-                }
-                n_items += 1;
-                n_stale += u64::from(slot.current.load().is_none());
-                oldest_ms = oldest_ms.min(slot.last_success_ms.load(Relaxed));
+            let mut tally = Tally::NONE;
+            // Both are in the order of the queries' names.
+            while let Some(block) = blocks.next_if(|block| block.query() == name) {
+                tally = tally.and(block.tally());
             }
             if !cut.has_query(name) {
                 continue;
             }
-            items.add_value(&labels, n_items);
-            stale.add_value(&labels, n_stale);
-            oldest.add_seconds(&labels, if n_items == 0 { 0 } else { oldest_ms });
+            let none = tally.items == 0;
+            items.add_value(&labels, tally.items);
+            stale.add_value(&labels, tally.stale);
+            oldest.add_seconds(&labels, if none { 0 } else { tally.oldest_success_ms });
             for (reason, count) in DROPPED.iter().zip(&stats.dropped) {
                 dropped.add_value(&format!("{labels},reason=\"{reason}\""), count.load(Relaxed));
             }
@@ -463,6 +470,7 @@ impl Slot {
             stats,
             totals,
             current: ArcSwapOption::empty(),
+            changes: ArcSwap::default(),
             tried: AtomicBool::new(false),
             absent: AtomicBool::new(false),
             last_success_ms: AtomicU64::new(0),
@@ -515,6 +523,7 @@ impl Slot {
             let published = current.as_deref()?;
             Some(Arc::new(Published { expires: published.at.plus(expire_after), ..published.clone() }))
         });
+        self.changed();
     }
 
     /// Gives the result before.
@@ -533,7 +542,6 @@ impl Slot {
         Published {
             at,
             expires: at.plus(expire_after),
-            first_id: self.totals.next_id.fetch_add(mapped.fragments.len() as u64, Relaxed),
             series: i64::try_from(mapped.series).unwrap_or(i64::MAX),
             bytes: mapped.bytes(),
             packed: large(&mapped.fragments).map(|place| (place, Arc::new(self.totals.packed()))).collect(),
@@ -544,6 +552,7 @@ impl Slot {
     /// The result of an earlier process, read at this moment, is there: the item has been tried.
     fn restored(&self, read_ms: u64) {
         self.last_success_ms.fetch_max(read_ms, Relaxed);
+        self.changed();
         self.mark_tried();
     }
 
@@ -568,7 +577,12 @@ impl Slot {
         let new = new.map(Arc::new);
         let old = self.current.swap(new.clone());
         self.totals.count(old.as_deref(), new.as_deref());
+        self.changed();
         old
+    }
+
+    fn changed(&self) {
+        self.changes.load().add();
     }
 
     /// Whether there is a result within its age limit.

@@ -32,7 +32,7 @@ use crate::{
     job::Job,
     logging::Logging,
     memory,
-    metrics::{self, ConfigMetrics, HistoryMetrics, Live, Process, RunMetrics},
+    metrics::{self, ConfigMetrics, HistoryMetrics, Live, Process, RunMetrics, Seldom},
     open_files,
     plan::{Planner, STARTUP_SPREAD},
     reload::{Answer, Reader, Reloads, Unread},
@@ -138,8 +138,9 @@ impl App {
             stats: scheduler.stats(),
             collector: Arc::clone(&collector),
             log_suppressed: start.logging.suppressed(),
+            oldest_overdue: Seldom::default(),
         }));
-        registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(Process::default()));
 
         let serves_at = start.given.bind.unwrap_or(&config.listen);
         let kept =

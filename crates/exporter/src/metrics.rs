@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,6 +23,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use tokio::time::Instant;
 
 use crate::{history::Keeper, logging::Suppressed, news::News};
 
@@ -150,11 +151,32 @@ pub(crate) fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
 }
 
+/// What costs too much to be read for each of many scrapers: read once in a second.
+#[derive(Debug)]
+pub(crate) struct Seldom<T>(Mutex<Option<(Instant, T)>>);
+
+impl<T> Default for Seldom<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Seldom<T> {
+    fn get(&self, read: impl FnOnce() -> T) -> T {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((at, value)) if at.elapsed() < Duration::from_secs(1) => value.clone(),
+            _ => last.insert((Instant::now(), read())).1.clone(),
+        }
+    }
+}
+
 /// What is read at the moment of a scrape instead of being counted along the way.
 pub(crate) struct Live {
     pub(crate) stats: Stats,
     pub(crate) collector: Arc<Collector>,
     pub(crate) log_suppressed: Suppressed,
+    pub(crate) oldest_overdue: Seldom<Duration>,
 }
 
 impl fmt::Debug for Live {
@@ -165,7 +187,7 @@ impl fmt::Debug for Live {
 
 impl Source for Live {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { stats, collector, log_suppressed } = self;
+        let Self { stats, collector, log_suppressed, oldest_overdue } = self;
         let snapshot = collector.snapshot();
         for (name, help, value) in [
             (
@@ -198,7 +220,8 @@ impl Source for Live {
             &mut encoder,
             "query_exporter_schedule_oldest_overdue_seconds",
             "how long ago the tick was due that has waited longest",
-            stats.oldest_overdue().as_secs_f64(),
+            // It looks at each item.
+            oldest_overdue.get(|| stats.oldest_overdue()).as_secs_f64(),
         )?;
         counter(
             &mut encoder,
@@ -311,37 +334,66 @@ impl Source for HistoryMetrics {
 }
 
 /// The process's own resources, under the names that Prometheus' client libraries give them.
-#[derive(Debug)]
-pub(crate) struct Process;
+#[derive(Debug, Default)]
+pub(crate) struct Process(Seldom<Resources>);
+
+/// None where /proc is hidden.
+#[derive(Debug, Clone, Copy, Default)]
+struct Resources {
+    cpu: Option<f64>,
+    resident: Option<u64>,
+    virtual_memory: Option<u64>,
+    threads: Option<i64>,
+    started: Option<f64>,
+    open_fds: Option<usize>,
+    max_fds: Option<u64>,
+}
+
+impl Resources {
+    fn read() -> Self {
+        let Ok(process) = procfs::process::Process::myself() else { return Self::default() };
+        let Ok(stat) = process.stat() else { return Self::default() };
+        let ticks = procfs::ticks_per_second() as f64;
+        let limit = process.limits().map(|limits| limits.max_open_files.soft_limit);
+        Self {
+            cpu: Some((stat.utime + stat.stime) as f64 / ticks),
+            resident: Some(stat.rss.saturating_mul(procfs::page_size())),
+            virtual_memory: Some(stat.vsize),
+            threads: Some(stat.num_threads),
+            started: procfs::boot_time_secs().ok().map(|boot| boot as f64 + stat.starttime as f64 / ticks),
+            open_fds: process.fd_count().ok(),
+            max_fds: match limit {
+                Ok(procfs::process::LimitValue::Value(max)) => Some(max),
+                _ => None,
+            },
+        }
+    }
+}
 
 impl Source for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // Where /proc is hidden these families are absent; the rest of the page is not.
-        let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
-        let Ok(stat) = process.stat() else { return Ok(()) };
-        let ticks = procfs::ticks_per_second() as f64;
-        let cpu = (stat.utime + stat.stime) as f64 / ticks;
-        counter(&mut encoder, "process_cpu_seconds", "CPU time used, user and system", cpu)?;
-        let resident = count_u64(stat.rss.saturating_mul(procfs::page_size()));
-        gauge(&mut encoder, "process_resident_memory_bytes", "resident memory", resident)?;
-        gauge(&mut encoder, "process_virtual_memory_bytes", "virtual memory", count_u64(stat.vsize))?;
-        gauge(&mut encoder, "process_threads", "threads of the process", stat.num_threads)?;
-        if let Ok(boot) = procfs::boot_time_secs() {
-            let started = boot as f64 + stat.starttime as f64 / ticks;
+        let now = self.0.get(Resources::read);
+        if let Some(cpu) = now.cpu {
+            counter(&mut encoder, "process_cpu_seconds", "CPU time used, user and system", cpu)?;
+        }
+        for (name, help, value) in [
+            ("process_resident_memory_bytes", "resident memory", now.resident.map(count_u64)),
+            ("process_virtual_memory_bytes", "virtual memory", now.virtual_memory.map(count_u64)),
+            ("process_threads", "threads of the process", now.threads),
+            ("process_open_fds", "open file descriptors", now.open_fds.map(count)),
+            ("process_max_fds", "file descriptors that may be open", now.max_fds.map(count_u64)),
+        ] {
+            if let Some(value) = value {
+                gauge(&mut encoder, name, help, value)?;
+            }
+        }
+        if let Some(started) = now.started {
             gauge(
                 &mut encoder,
                 "process_start_time_seconds",
                 "start of the process since the epoch",
                 started,
             )?;
-        }
-        if let Ok(open) = process.fd_count() {
-            gauge(&mut encoder, "process_open_fds", "open file descriptors", count(open))?;
-        }
-        if let Ok(limits) = process.limits()
-            && let procfs::process::LimitValue::Value(max) = limits.max_open_files.soft_limit
-        {
-            gauge(&mut encoder, "process_max_fds", "file descriptors that may be open", count_u64(max))?;
         }
         Ok(())
     }
@@ -378,7 +430,6 @@ mod tests {
     use fleet_collector::{Snapshot, mysql::MySql};
     use fleet_http::HttpMetrics;
     use fleet_scheduler::{Limits, Scheduler, Timeline};
-    use tokio::time::Instant;
 
     use super::*;
     use crate::{config::is_reserved, job::Job, logging};
@@ -401,8 +452,9 @@ mod tests {
             stats: scheduler.stats(),
             collector: Arc::new(collector),
             log_suppressed: logging::tests::no_lines(),
+            oldest_overdue: Seldom::default(),
         }));
-        registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(Process::default()));
         registry.register_collector(Box::new(HistoryMetrics(None)));
         let own = fleet_http::registry::families(&registry).unwrap();
         names.extend(own.into_iter().map(|family| family.header.name));

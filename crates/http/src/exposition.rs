@@ -3,22 +3,54 @@
 //! Sample lines are the same bytes in all formats. What differs is what a family is called in its header, the words
 //! for its type, and the end of the page.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, iter::once, sync::Arc};
 
 use bytes::Bytes;
 use fleet_collector::{
-    Cut, Family, FamilyText, Kind,
+    BootTime, Cut, Family, FamilyText, Kind,
     snapshot::{Piece, Reading},
 };
+use xxhash_rust::xxh64::xxh64;
 
-use crate::{negotiate::Format, plain::Plain};
+use crate::{
+    chunks::Joined,
+    negotiate::Format,
+    plain::Plain,
+    segments::{Parts, Runs, Segments},
+};
 
 /// Where the text goes. What is done with it depends on how long it lives.
 pub(crate) trait Output {
-    /// Text that may differ at the next scrape.
-    fn text(&mut self, text: Bytes);
-    /// Text that says what it is.
+    /// Text of our own.
+    fn text(&mut self, text: &Bytes);
+    /// Text of a result.
     fn piece(&mut self, piece: &Piece<'_>);
+    /// A run of text in this form.
+    fn run(&mut self, run: &Joined);
+    /// How much there is so far, as it is read in the end.
+    fn text_length(&self) -> u64;
+    /// All of it in the form in which it is sent.
+    fn finish(self) -> Joined;
+}
+
+/// A form in which pages are sent.
+pub(crate) trait Form {
+    /// What makes a run of it.
+    type Output<'a>: Output
+    where
+        Self: 'a;
+
+    /// How much text a segment that is kept has.
+    const SEGMENT: u64;
+
+    /// Whether runs that are joined to larger ones are there twice.
+    const RUNS_ARE_COPIES: bool;
+
+    /// Begins a run.
+    fn begin(&mut self) -> Self::Output<'_>;
+
+    /// The page of these runs: its chunks, to be sent in this order.
+    fn page<'a>(runs: impl Iterator<Item = &'a Joined>) -> Vec<Bytes>;
 }
 
 /// A family of the exporter's own, with its lines.
@@ -116,7 +148,7 @@ fn escape_help(help: &str, format: Format) -> Cow<'_, str> {
 
 /// What a page is made of.
 #[derive(Debug, Default)]
-pub(crate) struct Parts<'a> {
+pub(crate) struct Sources<'a> {
     /// The exporter's families of the process.
     pub(crate) own: Vec<OwnFamily>,
     /// Its families about targets, groups and queries.
@@ -128,59 +160,239 @@ pub(crate) struct Parts<'a> {
 /// The text of these families alone, in the classic format, for people to read.
 pub fn classic_text(families: Vec<FamilyText>) -> String {
     let mut plain = Plain::default();
-    write(Format::Classic, Parts { rollups: families, ..Parts::default() }, &mut plain);
-    String::from_utf8_lossy(&plain.finish().concat()).into_owned()
+    write(Format::Classic, Sources { rollups: families, ..Sources::default() }, &mut plain);
+    String::from_utf8_lossy(&plain.finish().chunks.concat()).into_owned()
 }
 
 /// Writes a page: the exporter's own families first, then the results, without families that have no sample. Gives
 /// the names of families that were left out because an earlier one has the name: a page on which a family comes
 /// twice is invalid as a whole. So no query can take the name of a family of ours.
-pub(crate) fn write(format: Format, parts: Parts<'_>, output: &mut impl Output) -> Vec<String> {
-    let Parts { own, rollups, results } = parts;
-    let mut repeated = Vec::new();
-    let mut ours: HashSet<String> = HashSet::new();
-    let mut families = Vec::with_capacity(own.len() + rollups.len());
-    let own = own.into_iter().map(|family| (family.header, vec![Bytes::from(family.text)]));
-    let rollups = rollups.into_iter().map(|family| (Header::of(&family.family), family.lines));
-    for (header, lines) in own.chain(rollups).filter(|(_, lines)| !lines.is_empty()) {
-        if ours.insert(header.name.clone()) {
-            families.push((header, lines));
-        } else {
-            repeated.push(header.name);
+pub(crate) fn write(format: Format, sources: Sources<'_>, output: &mut impl Output) -> Vec<String> {
+    let Sources { own, rollups, results } = sources;
+    let (reading, cut) = results.map_or((None, None), |(reading, cut)| (Some(reading), Some(cut)));
+    let page = Page::new(format, own, rollups, reading.as_ref());
+    page.write_own(output);
+    for part in 0..page.rollups.count() {
+        page.rollups.write(part, &mut (), output);
+    }
+    if let (Some(reading), Some(cut)) = (&reading, cut) {
+        let mut present = Present::default();
+        reading.walk(cut, |family, piece| present.show(&page, family, &piece, output));
+    }
+    page.write_end(output);
+    page.repeated
+}
+
+/// What is kept of a page with everything on it for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The items and our own families of which the segments are.
+    of: Option<(u64, BTreeSet<String>)>,
+    rollups: Segments<(), Bytes>,
+    results: Segments<Present, ()>,
+    /// All of them, joined.
+    all: Segments<(), Arc<Joined>>,
+}
+
+/// Text of a run of joined segments.
+const RUN: u64 = 512 << 10;
+
+impl Kept {
+    /// Makes a page with everything on it. Gives the families left out as well.
+    pub(crate) fn page<F: Form>(
+        &mut self,
+        format: Format,
+        form: &mut F,
+        (own, rollups): (Vec<OwnFamily>, Vec<FamilyText>),
+        reading: &Reading,
+    ) -> (Vec<Bytes>, Vec<String>) {
+        let page = Page::new(format, own, rollups, Some(reading));
+        if !self.of.as_ref().is_some_and(|(layout, ours)| (*layout, ours) == (reading.layout(), &page.ours)) {
+            *self = Self { of: Some((reading.layout(), page.ours.clone())), ..Self::default() };
+        }
+        let mut own = form.begin();
+        page.write_own(&mut own);
+        let own = own.finish();
+        let now = reading.now();
+        self.rollups.update(&page.rollups, now, (), F::SEGMENT, form);
+        let results = Results { page: &page, reading };
+        self.results.update(&results, now, Present::default(), F::SEGMENT, form);
+        let runs = Runs(self.rollups.runs().chain(self.results.runs()).collect());
+        self.all.update(&runs, now, (), RUN, form);
+        let mut end = form.begin();
+        page.write_end(&mut end);
+        let end = end.finish();
+        let runs = once(&own).chain(self.all.runs().map(|run| &**run)).chain(once(&end));
+        (F::page(runs), page.repeated)
+    }
+
+    /// Bytes of the segments, in this form.
+    pub(crate) fn bytes<F: Form>(&self) -> usize {
+        let copies = if F::RUNS_ARE_COPIES { self.all.bytes() } else { 0 };
+        self.rollups.bytes() + self.results.bytes() + copies
+    }
+}
+
+/// A page about to be written: whose names are taken, and our own part of it.
+struct Page<'a> {
+    format: Format,
+    ours: BTreeSet<String>,
+    repeated: Vec<String>,
+    reading: Option<&'a Reading>,
+    /// Families of the process, with their headers.
+    own: Vec<Bytes>,
+    rollups: Rollups,
+}
+
+impl<'a> Page<'a> {
+    fn new(
+        format: Format,
+        own: Vec<OwnFamily>,
+        rollups: Vec<FamilyText>,
+        reading: Option<&'a Reading>,
+    ) -> Self {
+        let mut page = Self {
+            format,
+            ours: BTreeSet::new(),
+            repeated: Vec::new(),
+            reading,
+            own: Vec::new(),
+            rollups: Rollups::default(),
+        };
+        let own: Vec<_> = own.into_iter().filter(|family| page.takes(&family.header.name)).collect();
+        let has_lines = |family: &FamilyText| !family.lines.is_empty();
+        let rollups: Vec<_> = rollups
+            .into_iter()
+            .filter(|family| has_lines(family) && page.takes(&family.family.name))
+            .collect();
+        // With all names known.
+        for OwnFamily { header, text } in own {
+            page.own.push((page.header(&header) + &text).into());
+        }
+        for FamilyText { family, lines } in rollups {
+            let header = page.header(&Header::of(&family));
+            page.rollups.add(header, lines);
+        }
+        let hidden = page.ours.iter().filter(|name| reading.is_some_and(|reading| reading.has_family(name)));
+        page.repeated.extend(hidden.cloned());
+        page
+    }
+
+    /// Whether a family of ours may have this name, which it has from now on.
+    fn takes(&mut self, name: &str) -> bool {
+        let is_free = self.ours.insert(name.to_owned());
+        if !is_free {
+            self.repeated.push(name.to_owned());
+        }
+        is_free
+    }
+
+    fn header(&self, header: &Header) -> String {
+        header.text(self.format, |name| {
+            self.ours.contains(name) || self.reading.is_some_and(|reading| reading.has_family(name))
+        })
+    }
+
+    fn write_own(&self, output: &mut impl Output) {
+        for text in &self.own {
+            output.text(text);
         }
     }
-    let taken = |name: &str| {
-        ours.contains(name) || results.as_ref().is_some_and(|(results, _)| results.has_family(name))
-    };
-    for (header, lines) in families {
-        output.text(header.text(format, taken).into());
-        for lines in lines {
-            output.text(lines);
+
+    fn write_end(&self, output: &mut impl Output) {
+        if self.format.is_open_metrics() {
+            output.text(&Bytes::from_static(b"# EOF\n"));
         }
     }
-    let mut present: Option<(Arc<Family>, bool)> = None;
-    let show = |family: &Arc<Family>, piece: Piece<'_>| {
-        let known = present.as_ref().filter(|(known, _)| Arc::ptr_eq(known, family));
-        let shown = known.map_or_else(|| !ours.contains(&family.name), |(_, shown)| *shown);
+}
+
+/// The families about targets, groups and queries, each header and each piece of lines with its stamp.
+#[derive(Debug, Default)]
+struct Rollups(Vec<(u64, Bytes)>);
+
+impl Rollups {
+    fn add(&mut self, header: String, lines: Vec<Bytes>) {
+        self.0.push((xxh64(header.as_bytes(), 0), header.into()));
+        // What has not changed is the same memory.
+        self.0.extend(lines.into_iter().map(|lines| (lines.as_ptr().addr() as u64, lines)));
+    }
+}
+
+impl Parts for Rollups {
+    type Carry = ();
+    type Pin = Bytes;
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn stamp(&self, part: usize) -> u64 {
+        self.0[part].0
+    }
+
+    fn pin(&self, part: usize) -> Option<Bytes> {
+        Some(self.0[part].1.clone())
+    }
+
+    fn write(&self, part: usize, (): &mut (), output: &mut impl Output) -> Option<BootTime> {
+        output.text(&self.0[part].1);
+        None
+    }
+}
+
+/// The results, of all items.
+struct Results<'a> {
+    page: &'a Page<'a>,
+    reading: &'a Reading,
+}
+
+impl Parts for Results<'_> {
+    type Carry = Present;
+    type Pin = ();
+
+    fn count(&self) -> usize {
+        self.reading.parts()
+    }
+
+    fn stamp(&self, part: usize) -> u64 {
+        self.reading.stamp(part)
+    }
+
+    fn pin(&self, _: usize) -> Option<()> {
+        None
+    }
+
+    fn write(&self, part: usize, present: &mut Present, output: &mut impl Output) -> Option<BootTime> {
+        self.reading.walk_part(part, |family, piece| present.show(self.page, family, &piece, output))
+    }
+}
+
+/// The family that is being written, and whether it is shown: there may be one of ours with its name.
+#[derive(Debug, Clone, Default)]
+struct Present(Option<(Arc<Family>, bool)>);
+
+impl Present {
+    /// Writes a piece, below its family's header where it is the first.
+    fn show(&mut self, page: &Page<'_>, family: &Arc<Family>, piece: &Piece<'_>, output: &mut impl Output) {
+        let known = self.0.as_ref().filter(|(known, _)| Arc::ptr_eq(known, family)).map(|(_, shown)| *shown);
+        let shown = known.unwrap_or_else(|| !page.ours.contains(&family.name));
         if known.is_none() {
             if shown {
-                output.text(Header::of(family).text(format, taken).into());
-            } else {
-                repeated.push(family.name.clone());
+                output.text(&page.header(&Header::of(family)).into());
             }
-            present = Some((Arc::clone(family), shown));
+            self.0 = Some((Arc::clone(family), shown));
         }
         if shown {
-            output.piece(&piece);
+            output.piece(piece);
         }
-    };
-    if let Some((results, cut)) = &results {
-        results.walk(cut, show);
     }
-    if format.is_open_metrics() {
-        output.text(Bytes::from_static(b"# EOF\n"));
+}
+
+impl PartialEq for Present {
+    fn eq(&self, other: &Self) -> bool {
+        let family = |present: &Self| present.0.as_ref().map(|(family, _)| Arc::as_ptr(family));
+        family(self) == family(other)
     }
-    repeated
 }
 
 #[cfg(test)]
@@ -200,22 +412,22 @@ mod tests {
         OwnFamily { header: Header { name: name.into(), help: "Ours.".into(), kind }, text: text.into() }
     }
 
-    fn page(format: Format, parts: Parts<'_>) -> String {
+    fn page(format: Format, sources: Sources<'_>) -> String {
         let mut plain = Plain::default();
-        let repeated = write(format, parts, &mut plain);
-        let mut text = String::from_utf8(plain.finish().concat()).unwrap();
+        let repeated = write(format, sources, &mut plain);
+        let mut text = String::from_utf8(plain.finish().chunks.concat()).unwrap();
         text.extend(repeated.iter().map(|name| format!("(repeated: {name})\n")));
         text
     }
 
     #[track_caller]
     fn check(own: Vec<OwnFamily>, rollups: Vec<FamilyText>, expected: &Expect) {
-        expected.assert_eq(&page(Format::Classic, Parts { own, rollups, results: None }));
+        expected.assert_eq(&page(Format::Classic, Sources { own, rollups, results: None }));
     }
 
     #[track_caller]
     fn check_open_metrics(own: Vec<OwnFamily>, rollups: Vec<FamilyText>, expected: &Expect) {
-        expected.assert_eq(&page(Format::OpenMetrics, Parts { own, rollups, results: None }));
+        expected.assert_eq(&page(Format::OpenMetrics, Sources { own, rollups, results: None }));
     }
 
     #[test]
@@ -385,8 +597,8 @@ mod tests {
 
     #[test]
     fn an_empty_page_in_openmetrics_has_its_end() {
-        assert_eq!(page(Format::OpenMetrics, Parts::default()), "# EOF\n");
-        assert_eq!(page(Format::OldOpenMetrics, Parts::default()), "# EOF\n");
-        assert_eq!(page(Format::Classic, Parts::default()), "");
+        assert_eq!(page(Format::OpenMetrics, Sources::default()), "# EOF\n");
+        assert_eq!(page(Format::OldOpenMetrics, Sources::default()), "# EOF\n");
+        assert_eq!(page(Format::Classic, Sources::default()), "");
     }
 }

@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        exposition::{self, Parts},
+        exposition::{self, Output as _, Sources},
         negotiate::Format,
         plain::Plain,
     };
@@ -103,9 +103,9 @@ mod tests {
     #[track_caller]
     fn check(registry: &Registry, format: Format, expected: &Expect) {
         let mut page = Plain::default();
-        let parts = Parts { own: families(registry).unwrap(), ..Parts::default() };
-        exposition::write(format, parts, &mut page);
-        expected.assert_eq(&String::from_utf8(page.finish().concat()).unwrap());
+        let sources = Sources { own: families(registry).unwrap(), ..Sources::default() };
+        exposition::write(format, sources, &mut page);
+        expected.assert_eq(&String::from_utf8(page.finish().chunks.concat()).unwrap());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What the routes read: the sources of the page, its metrics, and how many pages are built at once.
 
 use std::{
-    collections::HashMap,
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -11,7 +10,6 @@ use std::{
 use bytes::Bytes;
 use fleet_collector::{
     BootTime, Cut,
-    deflate::Deflater,
     snapshot::{FamilyText, Reading, Snapshot},
 };
 use prometheus_client::{
@@ -23,10 +21,9 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     builds::{Builds, Content, Wanted},
-    exposition::{self, Output, OwnFamily, Parts},
-    gzip::{Groups, Gzip},
+    exposition::{self, OwnFamily},
+    kept::Kept,
     negotiate::{Encoding, Format},
-    plain::Plain,
     registry,
     status::{self, Status},
     web::Web,
@@ -93,6 +90,7 @@ pub struct HttpMetrics {
     pub(crate) scrape_bytes: Counter,
     pub(crate) refused: Family<RefusedLabels, Counter>,
     compressed_bytes: Gauge,
+    joined_bytes: Gauge,
 }
 
 /// Why a request or a connection was refused.
@@ -177,7 +175,13 @@ impl HttpMetrics {
             "Bytes of compressed text that are kept for the next page",
             compressed_bytes.clone(),
         );
-        Self { scrape_duration, scrape_bytes, refused, compressed_bytes }
+        let joined_bytes = Gauge::default();
+        registry.register(
+            "query_exporter_joined_bytes",
+            "Bytes of text that are kept for the next page as they are sent without compression",
+            joined_bytes.clone(),
+        );
+        Self { scrape_duration, scrape_bytes, refused, compressed_bytes, joined_bytes }
     }
 
     pub(crate) fn refuse(&self, reason: Refused) {
@@ -206,16 +210,9 @@ pub struct State {
     pub(crate) items_turn: Arc<Semaphore>,
     /// One permit for each scrape.
     pub(crate) scrapes: Arc<Semaphore>,
-    compressed: Mutex<Compressed>,
+    kept: Kept,
     /// The families that the last page had to leave out, so that a change is logged and a repetition is not.
     repeated: Mutex<Vec<String>>,
-}
-
-/// What makes compressed pages.
-#[derive(Debug, Default)]
-struct Compressed {
-    deflater: Deflater,
-    groups: HashMap<Format, Groups>,
 }
 
 impl State {
@@ -231,7 +228,7 @@ impl State {
             builds: Builds::default(),
             items_turn: Arc::new(Semaphore::new(1)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
-            compressed: Mutex::default(),
+            kept: Kept::default(),
             repeated: Mutex::default(),
         }
     }
@@ -252,45 +249,35 @@ impl State {
     }
 
     /// The page as it is now. Works for some milliseconds when the fleet is large, so not on an async thread.
-    pub(crate) fn build(&self, wanted: &Wanted) -> Vec<Bytes> {
-        match wanted.encoding {
-            Encoding::Identity => {
-                let mut page = Plain::default();
-                self.write(wanted, &mut page);
-                page.finish()
+    pub(crate) fn build(&self, Wanted { format, encoding, content }: &Wanted) -> Vec<Bytes> {
+        match content {
+            Content::Whole => self.build_whole(*format, *encoding),
+            Content::Cut(cut) => {
+                let rollups = (self.sources.rollups)(Scope::Cut(cut));
+                let results = Some((self.reading(), cut));
+                self.kept.once(*format, *encoding, exposition::Sources { own: Vec::new(), rollups, results })
             }
-            Encoding::Gzip => self.build_compressed(wanted),
+            Content::Own => {
+                let rollups = (self.sources.rollups)(Scope::Own);
+                self.kept.once(
+                    *format,
+                    *encoding,
+                    exposition::Sources { own: self.own(), rollups, results: None },
+                )
+            }
         }
     }
 
-    fn build_compressed(&self, wanted: &Wanted) -> Vec<Bytes> {
-        // Taken by one page at a time anyway (`Builds`).
-        let mut compressed = self.compressed.lock().unwrap_or_else(PoisonError::into_inner);
-        let Compressed { deflater, groups } = &mut *compressed;
-        // A cut has other groups, and there are as many cuts as clients can think of.
-        let last = (wanted.content == Content::Whole).then(|| groups.entry(wanted.format).or_default());
-        let mut page = Gzip::new(deflater, last);
-        self.write(wanted, &mut page);
-        let chunks = page.finish();
-        let groups: usize = groups.values().map(Groups::bytes).sum();
-        let held =
-            i64::try_from(groups).unwrap_or(i64::MAX).saturating_add(self.sources.snapshot.packed_bytes());
-        self.metrics.compressed_bytes.set(held);
+    fn build_whole(&self, format: Format, encoding: Encoding) -> Vec<Bytes> {
+        let reading = self.reading();
+        let own = (self.own(), (self.sources.rollups)(Scope::Whole));
+        let (chunks, repeated) = self.kept.whole(format, encoding, own, &reading);
+        self.log_repeated(&repeated);
+        let held = |encoding| i64::try_from(self.kept.bytes(encoding)).unwrap_or(i64::MAX);
+        self.metrics.joined_bytes.set(held(Encoding::Identity));
+        let packed = self.sources.snapshot.packed_bytes();
+        self.metrics.compressed_bytes.set(held(Encoding::Gzip).saturating_add(packed));
         chunks
-    }
-
-    fn write(&self, Wanted { format, content, .. }: &Wanted, output: &mut impl Output) {
-        let whole = Cut::default();
-        let (own, scope, results) = match content {
-            Content::Whole => (self.own(), Scope::Whole, Some((self.reading(), &whole))),
-            Content::Cut(cut) => (Vec::new(), Scope::Cut(cut), Some((self.reading(), cut))),
-            Content::Own => (self.own(), Scope::Own, None),
-        };
-        let rollups = (self.sources.rollups)(scope);
-        let repeated = exposition::write(*format, Parts { own, rollups, results }, output);
-        if *content == Content::Whole {
-            self.log_repeated(&repeated);
-        }
     }
 
     fn own(&self) -> Vec<OwnFamily> {

@@ -181,6 +181,7 @@ impl Slot {
         let filled = self.current.compare_and_swap(&empty, Some(Arc::clone(&new))).is_none();
         if filled {
             self.totals.count(None, Some(&new));
+            self.changed();
         }
         filled
     }

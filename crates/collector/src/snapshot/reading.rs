@@ -7,14 +7,8 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Cut, FamilyPlace, FamilyText, ItemId, Layout, Published, Slot, Snapshot, lines};
+use super::{Cut, FamilyText, ItemId, Layout, Published, Slot, Snapshot, Source, blocks::Part, lines};
 use crate::{BootTime, Family, ItemSpec, deflate::Packed, fragment::identity};
-
-/// Every so many results of one family may begin a group, so that a result that grows moves the groups behind it only
-/// up to the next such place.
-const ANCHOR_EVERY: usize = 32;
-/// The same for families, which may have few results each.
-const ANCHOR_FAMILIES: usize = 16;
 
 /// What there is to be asked for.
 #[derive(Debug, Default)]
@@ -71,10 +65,6 @@ pub struct Reading {
 pub struct Piece<'a> {
     /// The lines; never empty.
     pub text: &'a Bytes,
-    /// A number that no other text of this snapshot has or will have; none if the text was made for this reader.
-    pub id: Option<u64>,
-    /// Whether groups of pieces had best begin here: the place does not depend on the size of other results.
-    pub anchor: bool,
     /// Its compressed form, if it is large enough to have one of its own.
     pub packed: Option<&'a Packed>,
 }
@@ -111,61 +101,97 @@ impl Reading {
     /// Shows each piece of the cut, family by family in the order of their names.
     pub fn walk(&self, cut: &Cut, mut show: impl FnMut(&Arc<Family>, Piece<'_>)) {
         let wanted = Wanted::of(cut, &self.layout.names);
-        for (nth, place) in self.layout.families.iter().enumerate() {
-            let anchor = |source: usize| match source {
-                0 => nth.is_multiple_of(ANCHOR_FAMILIES),
-                source => source.is_multiple_of(ANCHOR_EVERY),
-            };
-            if place.shared {
-                self.walk_shared(place, &wanted, anchor, |piece| show(&place.family, piece));
-                continue;
-            }
-            for (source, (slot, fragment)) in place.sources.iter().enumerate() {
-                if wanted.has(&slot.id)
-                    && let Some(published) = &*slot.current.load()
-                    && let Some(piece) = published.piece(*fragment, self.now)
-                {
-                    show(&place.family, Piece { anchor: anchor(source), ..piece });
-                }
-            }
+        for part in &self.layout.parts {
+            self.show(part, |id| wanted.has(id), &mut show);
         }
     }
 
-    /// The same for a family in which series may be equal.
-    fn walk_shared(
+    /// When it is of.
+    pub fn now(&self) -> BootTime {
+        self.now
+    }
+
+    /// A number for the items that there are: two readings with the same have the same parts.
+    pub fn layout(&self) -> u64 {
+        self.layout.id
+    }
+
+    /// In how many parts the whole can be read.
+    pub fn parts(&self) -> usize {
+        self.layout.parts.len()
+    }
+
+    /// A number that is another one when a result in this part has changed. Asked for before the part is walked, it may
+    /// be too small for what is seen then, and never too large.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn stamp(&self, part: usize) -> u64 {
+        self.layout.parts[part].stamp()
+    }
+
+    /// Shows the pieces of one part, all of one family. All parts in their order are the whole. Gives the moment from
+    /// which on the same results show something else, as one of them is too old.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn walk_part(&self, part: usize, show: impl FnMut(&Arc<Family>, Piece<'_>)) -> Option<BootTime> {
+        self.show(&self.layout.parts[part], |_| true, show)
+    }
+
+    fn show(
         &self,
-        place: &FamilyPlace,
-        wanted: &Wanted<'_>,
-        anchor: impl Fn(usize) -> bool,
+        part: &Part,
+        wanted: impl Fn(&ItemId) -> bool,
+        mut show: impl FnMut(&Arc<Family>, Piece<'_>),
+    ) -> Option<BootTime> {
+        let place = &self.layout.families[part.family];
+        let sources = &place.sources[part.sources.clone()];
+        if place.shared {
+            return self.show_shared(sources, wanted, |piece| show(&place.family, piece));
+        }
+        let mut until: Option<BootTime> = None;
+        for (slot, fragment) in sources.iter().filter(|(slot, _)| wanted(&slot.id)) {
+            if let Some(published) = &*slot.current.load()
+                && let Some(piece) = published.piece(*fragment, self.now)
+            {
+                show(&place.family, piece);
+                until = Some(until.map_or(published.expires, |until| until.min(published.expires)));
+            }
+        }
+        until
+    }
+
+    /// The same for a family in which series may be equal.
+    fn show_shared(
+        &self,
+        sources: &[Source],
+        wanted: impl Fn(&ItemId) -> bool,
         mut show: impl FnMut(Piece<'_>),
-    ) {
-        let published = |slot: &Slot| wanted.has(&slot.id).then(|| slot.current.load_full()).flatten();
-        let sources: Vec<_> =
-            place.sources.iter().map(|(slot, fragment)| (published(slot), *fragment)).collect();
+    ) -> Option<BootTime> {
+        let published = |slot: &Slot| wanted(&slot.id).then(|| slot.current.load_full()).flatten();
+        let sources: Vec<_> = sources.iter().map(|(slot, fragment)| (published(slot), *fragment)).collect();
         let mut seen = HashSet::new();
-        for (source, (published, fragment)) in sources.iter().enumerate() {
+        for (published, fragment) in &sources {
             let Some(piece) = published.as_ref().and_then(|published| published.piece(*fragment, self.now))
             else {
                 continue;
             };
             match without_repeats(piece.text, &mut seen) {
-                None => show(Piece { anchor: anchor(source), ..piece }),
+                None => show(piece),
                 Some(rest) if rest.is_empty() => {}
-                Some(rest) => show(Piece { text: &rest, id: None, anchor: anchor(source), packed: None }),
+                Some(rest) => show(Piece { text: &rest, packed: None }),
             }
         }
+        let shown = sources.iter().filter_map(|(published, _)| published.as_ref());
+        shown.map(|published| published.expires).filter(|expires| *expires > self.now).min()
     }
 }
 
 impl Published {
     fn piece(&self, place: usize, now: BootTime) -> Option<Piece<'_>> {
         let text = self.fragments.get(place).filter(|text| !text.is_empty() && self.expires > now)?;
-        Some(Piece {
-            text,
-            id: Some(self.first_id + place as u64),
-            anchor: false,
-            packed: self.packed(place),
-        })
+        Some(Piece { text, packed: self.packed(place) })
     }
 }
 

@@ -321,3 +321,54 @@ fn who_would_make_the_page_too_large_is_refused_and_nobody_else_loses_anything()
     "#]],
     );
 }
+
+/// The stamps of all parts, and the moments until which they say the same.
+fn parts(snapshot: &Snapshot, second: u64) -> (u64, Vec<(u64, Option<BootTime>)>) {
+    let reading = snapshot.reading(at(second));
+    let part = |part| {
+        let stamp = reading.stamp(part);
+        (stamp, reading.walk_part(part, |_, _| ()))
+    };
+    (reading.layout(), (0..reading.parts()).map(part).collect())
+}
+
+#[test]
+fn a_part_tells_each_change_of_what_it_shows_and_the_parts_are_the_whole() {
+    let targets: Vec<_> = (0..20).map(|n| format!("db{n:02}")).collect();
+    let targets: Vec<_> = targets.iter().map(String::as_str).collect();
+    let queries = [simple("q1", "f1"), simple("q2", "f2"), simple("q3", "f2")];
+    let (snapshot, slots) = arranged(&queries, &targets);
+    for (nth, slot) in slots.iter().enumerate() {
+        publish(&snapshot, slot, nth as u64, &["a|1", "b|2"]);
+    }
+    let (layout, first) = parts(&snapshot, 59);
+    assert_eq!(first.len(), 4, "three blocks of one query, and a family that has to be read whole");
+    // The first of each is the oldest; those of 0 are still there.
+    let until: Vec<_> = first.iter().map(|(_, until)| *until).collect();
+    assert_eq!(until, [Some(at(60)), Some(at(68)), Some(at(76)), Some(at(80))]);
+
+    let changed = |before: &[(u64, Option<BootTime>)], second| -> Vec<usize> {
+        let (_, now) = parts(&snapshot, second);
+        (0..before.len()).filter(|part| before[*part].0 != now[*part].0).collect()
+    };
+    assert_eq!(changed(&first, 59), [0_usize; 0]);
+    publish(&snapshot, &slots[9], 59, &["a|1"]);
+    assert_eq!(changed(&first, 59), [1]);
+    publish(&snapshot, &slots[45], 59, &["a|1"]);
+    assert_eq!(changed(&first, 59), [1, 3]);
+    slots[0].clear();
+    assert_eq!(changed(&first, 59), [0, 1, 3]);
+    let (_, second) = parts(&snapshot, 59);
+    snapshot.sweep(at(61));
+    assert_eq!(changed(&second, 61), [0], "the second of the first block");
+
+    let reading = snapshot.reading(at(70));
+    let mut text = Vec::new();
+    for part in 0..reading.parts() {
+        reading.walk_part(part, |_, piece| text.extend_from_slice(piece.text));
+    }
+    assert_eq!(String::from_utf8(text).unwrap(), testing::text(&snapshot.read(at(70))));
+
+    arrange(&snapshot, &queries, &targets[1..]);
+    assert_ne!(parts(&snapshot, 70).0, layout);
+}
