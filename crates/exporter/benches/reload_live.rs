@@ -8,9 +8,9 @@
     reason = "real time and blocking waits, beside the simulator's own threads"
 )]
 
-#[allow(dead_code, unreachable_pub, reason = "of the whole module a part is used here")]
-#[path = "fleet/process.rs"]
-mod process;
+#[allow(missing_docs, unreachable_pub, reason = "of the whole module a part is used here")]
+#[path = "support/mod.rs"]
+mod support;
 
 use std::{
     env,
@@ -27,7 +27,10 @@ use std::{
 use fleetsim::{Answer, Fleet, Script};
 use tempfile::TempDir;
 
-use process::{Cpu, Killed, guarded, resident, scratch};
+use support::{
+    Result,
+    process::{self, Cpu, Killed, guarded, resident, scratch},
+};
 
 const TARGETS: usize = 500;
 const QUERIES: usize = 20;
@@ -40,8 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the process may keep of 80 reloads: nothing, but an allocator is no exact thing.
 const MAX_GROWTH: u64 = 8 << 20;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();

@@ -350,7 +350,7 @@ impl App {
     fn take_web(&self, read: web::Read) {
         let (is_right, lines) = match read {
             web::Read::Right { settings, warnings, is_recovered } => {
-                let is_new = self.web.set(settings);
+                let is_new = self.web.set(*settings);
                 if is_new {
                     tracing::info!("the web configuration or its certificates changed: the new ones hold");
                 } else if is_recovered {

@@ -141,7 +141,7 @@ fn reload(cli: &Cli, args: &ReloadArgs) -> Result<(), u8> {
 
 /// What it takes to be let in by the exporter that is asked. The one that has this configuration shows the certificate
 /// of its web file.
-fn let_in(exporter: Base, args: &ReloadArgs, own_web: Option<&WebFile>) -> Result<Base, String> {
+fn let_in(mut exporter: Base, args: &ReloadArgs, own_web: Option<&WebFile>) -> Result<Base, String> {
     let read = |path: &Path| {
         fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     };
@@ -158,7 +158,9 @@ fn let_in(exporter: Base, args: &ReloadArgs, own_web: Option<&WebFile>) -> Resul
         }
         (None, None) => None,
     };
-    let exporter = trusted.map_or_else(|| exporter.clone(), |tls| exporter.clone().over_tls(tls));
+    if let Some(tls) = trusted {
+        exporter = exporter.over_tls(tls);
+    }
     Ok(match &args.login {
         None => exporter,
         Some(path) => exporter.with_login(read(path)?.trim_end_matches(['\n', '\r']).to_owned().into()),

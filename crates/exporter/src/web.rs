@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Port, Report, WebFile, read_web},
+    config::{Port, Problem, Report, WebFile, read_web},
     reload::READ_WITHIN,
 };
 
@@ -29,7 +29,7 @@ pub(crate) enum Read {
     /// It can be put in force.
     Right {
         /// What the files say.
-        settings: WebSettings,
+        settings: Box<WebSettings>,
         /// What their author should look at.
         warnings: Vec<String>,
         /// Whether the reading before was wrong.
@@ -100,7 +100,7 @@ impl WebWatch {
     fn right(&mut self, settings: WebSettings, warnings: Vec<String>) -> Read {
         let is_recovered = !self.told.is_empty();
         self.told.clear();
-        Read::Right { settings, warnings, is_recovered }
+        Read::Right { settings: Box::new(settings), warnings, is_recovered }
     }
 
     fn wrong(&mut self, problems: Vec<String>) -> Read {
@@ -111,7 +111,7 @@ impl WebWatch {
 }
 
 fn lines(report: &Report) -> Vec<String> {
-    report.iter().take(TOLD).map(|problem| problem.one_line()).collect()
+    report.iter().take(TOLD).map(Problem::one_line).collect()
 }
 
 #[cfg(test)]

@@ -206,6 +206,7 @@ impl Login {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -277,25 +278,21 @@ mod tests {
         assert_eq!(logins.check(&users, Some(&header("ann", "right"))).await, Ok(()));
         // A hash that is being computed.
         let turn = logins.turn.clone().acquire_owned().await.unwrap();
-        let tries: Vec<_> = (0..100)
-            .map(|n| {
-                let (logins, users) = (logins.clone(), users.clone());
-                tokio::spawn(async move {
-                    logins.check(&users, Some(&header("ann", &format!("wrong {n}")))).await
-                })
-            })
-            .collect();
+        let mut tries = JoinSet::new();
+        for n in 0..100 {
+            let (logins, users) = (logins.clone(), users.clone());
+            tries.spawn(
+                async move { logins.check(&users, Some(&header("ann", &format!("wrong {n}")))).await },
+            );
+        }
         while logins.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(logins.check(&users, Some(&header("ann", "right"))).await, Ok(()));
         assert_eq!(logins.check(&users, Some(&header("ann", "wrong"))).await, Err(Denied::Busy));
         drop(turn);
-        let mut outcomes = Vec::new();
-        for one in tries {
-            outcomes.push(one.await.unwrap().unwrap_err());
-        }
-        let wrong = outcomes.iter().filter(|denied| **denied == Denied::Wrong).count();
+        let outcomes = tries.join_all().await;
+        let wrong = outcomes.iter().filter(|outcome| **outcome == Err(Denied::Wrong)).count();
         assert!(wrong >= WAITING, "{wrong} were checked");
         assert_eq!(logins.check(&users, Some(&header("ann", "right"))).await, Ok(()));
     }

@@ -207,7 +207,8 @@ impl Kept {
         reading: &Reading,
     ) -> (Vec<Bytes>, Vec<String>) {
         let page = Page::new(format, own, rollups, Some(reading));
-        if !self.of.as_ref().is_some_and(|(layout, ours)| (*layout, ours) == (reading.layout(), &page.ours)) {
+        let is_other = |(layout, ours): &(_, _)| (*layout, ours) != (reading.layout(), &page.ours);
+        if self.of.as_ref().is_none_or(is_other) {
             *self = Self { of: Some((reading.layout(), page.ours.clone())), ..Self::default() };
         }
         let mut own = form.begin();

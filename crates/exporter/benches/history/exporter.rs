@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     Result,
-    process::{Killed, guarded, scratch},
+    support::process::{Killed, guarded, scratch},
 };
 
 /// A configuration that exporters are started on, one after the other, at one address.

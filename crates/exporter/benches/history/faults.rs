@@ -14,9 +14,9 @@ use tokio::time::sleep;
 use crate::{
     Result,
     exporter::{Exporter, Page, Place},
-    process::scratch,
     slow::Slow,
     store::{File, Server},
+    support::process::scratch,
     targets::Targets,
 };
 

@@ -13,18 +13,17 @@
 mod exporter;
 mod faults;
 mod kills;
-#[allow(dead_code, reason = "the bench of the fleet uses more of it")]
-#[path = "../fleet/process.rs"]
-mod process;
 #[path = "../../../../tests/e2e/support/slow.rs"]
 mod slow;
 mod store;
+#[path = "../support/mod.rs"]
+mod support;
 mod targets;
 mod volume;
 
 use std::{env, process::ExitCode};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use support::{Result, process};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();

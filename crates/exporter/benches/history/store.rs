@@ -15,7 +15,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use crate::{Result, process::scratch};
+use crate::{Result, support::process::scratch};
 
 #[derive(Debug)]
 pub struct File {

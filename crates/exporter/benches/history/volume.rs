@@ -7,8 +7,8 @@ use tokio::time::sleep;
 use crate::{
     Result,
     exporter::{Exporter, Page, Place},
-    process::Cpu,
     store::{File, Server},
+    support::process::Cpu,
     targets::Targets,
 };
 

@@ -16,7 +16,7 @@ use tokio::runtime::Builder;
 
 use crate::{
     Result,
-    process::{Killed, guarded},
+    support::process::{Killed, guarded},
 };
 
 const SQL: &str = "select place, kind, amount from stock";

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     Result,
-    process::{Killed, guarded, scratch},
+    support::process::{Killed, guarded, scratch},
 };
 
 /// Bytes of a slice of the bare loop.

@@ -10,7 +10,8 @@ use crate::{
     Result, bar,
     client::{Answer, Client, Encoding},
     fleet::{Fleet, Servers},
-    process, ready,
+    ready,
+    support::process,
 };
 
 /// Scrapes of each.

@@ -11,16 +11,16 @@
 )]
 
 mod client;
-mod exporter;
 mod fleet;
 mod floors;
 mod herd;
 mod memory;
-mod process;
 mod publish;
 mod publishing;
 mod rounds;
 mod scrapes;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{
     env,
@@ -28,8 +28,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exporter::Exporter;
 use fleet::{Fleet, Servers};
+use support::{Result, exporter::Exporter, process};
 
 /// 100,000 series, of which 500 results of 20 series each are published a second.
 const USUAL: Fleet = Fleet { targets: 500, queries: 10, rows: 20, interval: Duration::from_secs(10) };
@@ -42,8 +42,6 @@ const SMALLEST: Fleet = Fleet { targets: 1, queries: 1, rows: 1, interval: Durat
 
 /// How long items may fail at the start, on a machine that is busy.
 const FILLED: Duration = Duration::from_secs(60);
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -118,7 +116,7 @@ fn bench(parts: &[&str]) -> Result<bool> {
 
 /// The exporter on this fleet, each item with a result.
 fn ready(fleet: &Fleet, servers: &Servers) -> Result<Exporter> {
-    let exporter = Exporter::start(&fleet.config(servers.port))?;
+    let exporter = Exporter::start(&fleet.config(servers.port), "warn")?;
     exporter.wait_until_ready()?;
     let until = Instant::now() + FILLED;
     loop {

@@ -9,7 +9,8 @@ use crate::{
     Result, SMALLEST, bar,
     client::{Client, Encoding},
     fleet::{Fleet, Servers},
-    process, ready,
+    ready,
+    support::process,
 };
 
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(15);

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Result,
-    process::{Killed, guarded},
+    support::process::{Killed, guarded},
 };
 
 /// What the process runs: 100,000 items, one series each.

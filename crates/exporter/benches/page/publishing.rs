@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use crate::{
     Result, bar,
     client::{Client, Encoding},
-    exporter::Exporter,
     fleet::{Fleet, Servers},
-    process::Cpu,
     publish::{self, Publisher},
     ready,
     rounds::{ROUNDS, median, ms, ratio},
+    support::exporter::Exporter,
+    support::process::Cpu,
 };
 
 /// The interval of a scraper.
@@ -61,10 +61,10 @@ pub fn full_rate() -> Result<bool> {
             beside.push(scrapes(&mut client, SCRAPES / ROUNDS + 1)?);
             publisher.publish(Some(0))?;
             busy += began.elapsed();
-            let published = publisher.published()?;
-            p50s.push(published.p50);
-            p99s.push(published.p99);
-            count += published.count;
+            let told = publisher.published()?;
+            p50s.push(told.p50);
+            p99s.push(told.p99);
+            count += told.count;
         }
         let (quiet, beside, p50, p99) = (median(quiet), median(beside), median(p50s), median(p99s));
         println!(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     Result,
     client::{Client, Encoding},
-    process::Cpu,
+    support::process::Cpu,
 };
 
 /// Turns of each side.

@@ -10,12 +10,12 @@ use flate2::{Compression, write::DeflateEncoder};
 use crate::{
     Result, bar,
     client::{Client, Encoding},
-    exporter::Exporter,
     fleet::{Fleet, Servers},
     floors::{Nginx, Writev},
-    process::Cpu,
     ready,
     rounds::{Side, alternate, ms, ratio},
+    support::exporter::Exporter,
+    support::process::Cpu,
 };
 
 /// What a plain page may cost, in times of the floors.

@@ -187,7 +187,7 @@ fn memory(scene: &Scene) -> Result<bool> {
 /// A third are black holes; some of them recover while the others go on swallowing connects.
 fn wide(times: &Times, timeline: Timeline) -> Result<bool> {
     let hole = |n: usize| n % 10 < 3;
-    let recovers = |n: usize| n % 100 == 0;
+    let recovers = |n: usize| n.is_multiple_of(100);
     let mut fleet = Simulated::start(WIDE, Duration::ZERO, timeline)?;
     for target in (0..WIDE.targets).filter(|n| hole(*n)) {
         fleet.connect(target, Connect::BlackHole)?;

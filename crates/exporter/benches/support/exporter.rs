@@ -69,8 +69,21 @@ impl Exporter {
         Ok(())
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it says about itself: a page that leaves nothing behind.
+    pub fn own(&self) -> Result<Page> {
+        self.page_of("/-/metrics")
+    }
+
     pub fn page(&self) -> Result<Page> {
-        let answer = self.get("/metrics")?;
+        self.page_of("/metrics")
+    }
+
+    fn page_of(&self, path: &str) -> Result<Page> {
+        let answer = self.get(path)?;
         let (head, text) = answer.split_once("\r\n\r\n").ok_or("no HTTP answer")?;
         if !head.starts_with("HTTP/1.1 200") {
             return Err(format!("the page answers {head}").into());

@@ -45,6 +45,12 @@ pub fn resident(pid: u32) -> Result<u64> {
     Ok(status.vmrss.ok_or("no VmRSS")? * 1024)
 }
 
+/// The most bytes that it ever had in memory.
+pub fn peak(pid: u32) -> Result<u64> {
+    let status = procfs::process::Process::new(i32::try_from(pid)?)?.status()?;
+    Ok(status.vmhwm.ok_or("no VmHWM")? * 1024)
+}
+
 /// How often the process's threads have gone to sleep: each time costs two passages through the kernel's scheduler.
 pub fn switches(pid: u32) -> Result<u64> {
     let mut sum = 0;

@@ -54,8 +54,8 @@ pub(crate) use history::{History, Store};
 use items::{Items, Parts};
 pub(crate) use names::is_label_name;
 use raw::{RawDefaults, RawFile, RawLimits};
-pub(crate) use report::Report;
 use report::{Findings, Place, Sources};
+pub(crate) use report::{Problem, Report};
 #[cfg(test)]
 pub(crate) use reserved::is_reserved;
 pub(crate) use schema::schema;

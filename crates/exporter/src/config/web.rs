@@ -278,12 +278,11 @@ impl File<'_> {
         };
         let mut texts = Vec::new();
         for node in nodes {
-            match &node.value {
-                Yaml::Text(text) => texts.push((text.as_str(), &node.at)),
-                _ => {
-                    let message = format!("`{name}` lists texts, not {}", node.kind());
-                    self.found.error(&node.at, message).help(format!("write {name}: [one, two]"));
-                }
+            if let Yaml::Text(text) = &node.value {
+                texts.push((text.as_str(), &node.at));
+            } else {
+                let message = format!("`{name}` lists texts, not {}", node.kind());
+                self.found.error(&node.at, message).help(format!("write {name}: [one, two]"));
             }
         }
         Some(texts)

@@ -216,6 +216,8 @@ fn pairs(nodes: Vec<Node>) -> Vec<(Node, Node)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
@@ -255,7 +257,7 @@ mod tests {
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..10 {
             let all = vec![format!("*a{}", n - 1); 10].join(", ");
-            laughs += &format!("a{n}: &a{n} [{all}]\n");
+            writeln!(laughs, "a{n}: &a{n} [{all}]").unwrap();
         }
         check(&laughs, "there are too many values");
     }
