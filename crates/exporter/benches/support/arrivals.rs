@@ -85,6 +85,8 @@ pub fn fullest(moments: impl IntoIterator<Item = Instant>, window: Duration) -> 
 pub struct Flatness {
     pub mean: f64,
     pub largest: usize,
+    /// The number of the largest bin.
+    pub place: usize,
 }
 
 impl Flatness {
@@ -102,7 +104,8 @@ impl Flatness {
         counts.pop();
         Self {
             mean: counts.iter().sum::<usize>() as f64 / counts.len().max(1) as f64,
-            largest: counts.into_iter().max().unwrap_or_default(),
+            largest: counts.iter().copied().max().unwrap_or_default(),
+            place: (0..counts.len()).max_by_key(|place| counts[*place]).unwrap_or_default(),
         }
     }
 

@@ -19,6 +19,7 @@ const OWN: &[&str] = &[
     "scrape_bytes_total",
     "http_refused_total",
     "compressed_bytes",
+    "joined_bytes",
     "snapshot_series",
     "snapshot_bytes",
     "snapshot_limit_bytes",
