@@ -38,7 +38,10 @@ fn the_crates_know_each_other_only_along_the_datas_way() {
         ("fleet-http", (&["fleet-collector"], &["sqlx", "toml", "serde"])),
         (
             "fleet-query-exporter",
-            (&["fleet-collector", "fleet-http", "fleet-scheduler"], &["sqlx", "hyper", "hyper-util"]),
+            (
+                &["fleet-collector", "fleet-history", "fleet-http", "fleet-scheduler"],
+                &["sqlx", "hyper", "hyper-util"],
+            ),
         ),
         // Stands for servers, so it knows none of ours and no client.
         ("fleetsim", (&[], &["sqlx", "hyper", "toml", "serde"])),
