@@ -29,7 +29,7 @@ use crate::{
 const WAIT: Duration = Duration::from_secs(5);
 
 /// Pages being sent hold this many times the largest one's size at most, beside [`HELD_FREELY`]. More would be many
-/// readers that are slow, each with a page of another moment.
+/// readers that are slow, each with a page of another moment. What several pages have in common counts once.
 const HELD_PAGES: u64 = 4;
 
 /// What pages being sent may hold however small they are.
@@ -71,7 +71,7 @@ pub(crate) struct Built {
     chunks: Vec<Bytes>,
     length: u64,
     /// What counts it out again.
-    held: Option<Arc<AtomicU64>>,
+    held: Option<Arc<Held>>,
 }
 
 impl Built {
@@ -93,9 +93,51 @@ impl Built {
 impl Drop for Built {
     fn drop(&mut self) {
         if let Some(held) = &self.held {
-            held.fetch_sub(self.length, Relaxed);
+            held.remove(&self.chunks);
         }
     }
+}
+
+/// The memory of pages that are being sent. Pages of different moments share what has not changed between them.
+#[derive(Debug, Default)]
+struct Held {
+    /// How many pages have each chunk, by where it lies and how long it is.
+    chunks: Mutex<HashMap<(usize, usize), usize>>,
+    bytes: AtomicU64,
+}
+
+impl Held {
+    fn chunks(&self) -> MutexGuard<'_, HashMap<(usize, usize), usize>> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, chunks: &[Bytes]) {
+        let mut held = self.chunks();
+        for chunk in chunks {
+            let pages = held.entry(place(chunk)).or_default();
+            *pages += 1;
+            if *pages == 1 {
+                self.bytes.fetch_add(chunk.len() as u64, Relaxed);
+            }
+        }
+    }
+
+    fn remove(&self, chunks: &[Bytes]) {
+        let mut held = self.chunks();
+        for chunk in chunks {
+            let Some(pages) = held.get_mut(&place(chunk)) else { continue };
+            *pages -= 1;
+            if *pages == 0 {
+                held.remove(&place(chunk));
+                self.bytes.fetch_sub(chunk.len() as u64, Relaxed);
+            }
+        }
+    }
+}
+
+/// What tells a chunk from all others, while it is there.
+fn place(chunk: &Bytes) -> (usize, usize) {
+    (chunk.as_ptr().addr(), chunk.len())
 }
 
 /// How far a page is.
@@ -113,8 +155,8 @@ pub(crate) struct Builds {
     gzip: Arc<Semaphore>,
     /// Those that have not begun. Who wants one of them waits along.
     waiting: Mutex<HashMap<Wanted, watch::Receiver<Stage>>>,
-    /// Bytes of the pages that are there.
-    held: Arc<AtomicU64>,
+    /// The pages that are there.
+    held: Arc<Held>,
     /// The largest page so far.
     largest: AtomicU64,
 }
@@ -146,13 +188,13 @@ impl Builds {
 
     fn is_full(&self) -> bool {
         let allowed = self.largest.load(Relaxed).saturating_mul(HELD_PAGES).saturating_add(HELD_FREELY);
-        self.held.load(Relaxed) > allowed
+        self.held.bytes.load(Relaxed) > allowed
     }
 
     fn count(&self, chunks: Vec<Bytes>) -> Arc<Built> {
         let mut built = Built::of(chunks);
         built.held = Some(Arc::clone(&self.held));
-        self.held.fetch_add(built.length, Relaxed);
+        self.held.add(&built.chunks);
         self.largest.fetch_max(built.length, Relaxed);
         Arc::new(built)
     }
@@ -231,4 +273,23 @@ fn join(state: &Arc<State>, wanted: &Wanted) -> (Option<Lead>, watch::Receiver<S
     waiting.insert(wanted.clone(), receiver.clone());
     let lead = Lead { state: Arc::clone(state), wanted: wanted.clone(), stage: sender, begun: false };
     (Some(lead), receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pages_have_in_common_is_held_once() {
+        let builds = Builds::default();
+        let (common, old, new) = (Bytes::from(vec![b'c'; 100]), Bytes::from("old"), Bytes::from("newer"));
+        let first = builds.count(vec![common.clone(), old]);
+        let second = builds.count(vec![common.clone(), new, common]);
+        let held = || builds.held.bytes.load(Relaxed);
+        assert_eq!((first.length(), second.length(), held()), (103, 205, 108));
+        drop(first);
+        assert_eq!(held(), 105);
+        drop(second);
+        assert_eq!((held(), builds.held.chunks().len()), (0, 0));
+    }
 }

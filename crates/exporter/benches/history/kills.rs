@@ -80,9 +80,10 @@ async fn survive(name: &str, config: String, store: Store) -> Result<bool> {
     lost.sort_unstable();
     served.sort_unstable();
     let (worst, slowest) = (lost[KILLS - 1], served[KILLS - 1]);
+    let too_much = lost.iter().filter(|ms| **ms > MAX_LOST_MS).count();
     println!(
         "kill -9 of an exporter with {} items each second, {KILLS} times, {name}:\n  \
-         lost: {} ms in the middle, {worst} ms at most (a flush interval is 1,000)\n  \
+         lost: {} ms in the middle, {worst} ms at most, {too_much} times more than {MAX_LOST_MS} (a flush interval is 1,000)\n  \
          served after listening: {:.0?} in the middle, {slowest:.0?} at most; {restored} results of before, {untrue} times a wrong age\n  \
          damaged files: {damaged}",
         targets.items(),
