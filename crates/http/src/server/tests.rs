@@ -58,9 +58,13 @@ struct Server {
 
 impl Server {
     async fn start(limits: Limits, page_size: usize) -> Self {
+        Self::of(limits, state(page_size)).await
+    }
+
+    async fn of(limits: Limits, state: Arc<State>) -> Self {
         let listener = bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (state, shutdown) = (state(page_size), CancellationToken::new());
+        let shutdown = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(serve_within(limits, listener, state.clone(), shutdown.clone()));
         Self { address, state, shutdown, task }
@@ -341,9 +345,12 @@ async fn t52_a_thousand_connections_and_as_many_scrapes_as_fit_leave_health_answ
 
 #[tokio::test]
 async fn t52_scrapes_that_nobody_reads_are_refused_before_they_fill_the_memory() {
-    let server = Server::start(LIMITS, LARGE).await;
+    let current = Arc::new(Mutex::new(result(LARGE)));
+    let server = Server::of(LIMITS, state_of(&current)).await;
     let mut unread = Vec::new();
     let refused = loop {
+        // Pages share what has not changed: each of these is another.
+        *current.lock().unwrap() = result(LARGE);
         let mut scraper = server.connect().await;
         scraper.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
         let answer = scraper.head().await;
