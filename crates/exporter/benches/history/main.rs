@@ -1,5 +1,5 @@
 //! What the history bears and costs, with the built program and simulated targets: kills, faults of its store beside a
-//! run without one, and what it writes. `make bench-history`; docs/history.md has the figures.
+//! run without one, and what it writes. `make bench-history`; docs/performance.md has the figures.
 
 #![allow(missing_docs, unreachable_pub, reason = "a program, not a library")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what it is for")]
