@@ -30,6 +30,9 @@ const MAX_OWNER: usize = 255;
 /// How many heartbeats an owner may miss.
 const HEARTBEATS: u32 = 10;
 
+/// The wait of one that was restarted and whose forerunner, though dead, was still heard of: what it had sent last.
+const FORERUNNER: Duration = Duration::from_millis(50);
+
 /// The wait before the first new try of a store that fails.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(500);
 
@@ -166,16 +169,20 @@ impl Keeper {
     /// Waits until the table is ours. False: the history is closed, and it never was.
     async fn become_owner(&mut self, session: &mut Session) -> Result<bool, Fault> {
         loop {
-            match session.claim(&self.claim).await? {
+            let wait = match session.claim(&self.claim).await? {
                 Claimed::Ours => {
                     self.claim.has_owned = true;
                     self.next_beat = Instant::now() + self.heartbeat();
                     return Ok(true);
                 }
-                Claimed::Theirs { owner } => self.shared.set_state(State::Standby { owner }),
-            }
+                Claimed::Theirs { owner } if owner == self.claim.owner && !self.claim.has_owned => FORERUNNER,
+                Claimed::Theirs { owner } => {
+                    self.shared.set_state(State::Standby { owner });
+                    self.heartbeat()
+                }
+            };
             select! {
-                () = sleep(self.heartbeat()) => {}
+                () = sleep(wait) => {}
                 () = self.shared.closing.cancelled() => return Ok(false),
             }
         }
