@@ -20,10 +20,9 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use fleet_scheduler::Timeline;
 use fleetsim::Sickness;
 use tokio::time::Instant;
 
@@ -33,10 +32,10 @@ use support::{
     bar,
     exporter::Exporter,
     floor,
-    simulated::{Shape, Simulated},
+    scene::{self, SECOND, Scene},
+    simulated::Shape,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
 const SHAPE: Shape = Shape {
     targets: 300,
     queries: 10,
@@ -78,31 +77,9 @@ const SHORT: Times = Times {
 fn main() -> ExitCode {
     support::main("isolation", |words| match words {
         [] => bench(&TIMES),
-        ["short"] => {
-            println!("SHORT: parts are too short to judge by, so bars are printed and not judged");
-            bench(&SHORT).map(|_| true)
-        }
+        ["short"] => scene::unjudged(|| bench(&SHORT)),
         _ => Err("the only argument is `short`".into()),
     })
-}
-
-/// An exporter and its fleet.
-struct Twin {
-    fleet: Simulated,
-    exporter: Arc<Exporter>,
-}
-
-impl Twin {
-    fn start(timeline: Timeline) -> Result<Self> {
-        let fleet = Simulated::start(SHAPE, LOGIN, timeline)?;
-        // What it has to say of the sick is known.
-        let exporter = Arc::new(Exporter::start(&fleet.config(), "error")?);
-        Ok(Self { fleet, exporter })
-    }
-
-    fn busiest_second(&self, from: Instant, to: Instant) -> usize {
-        fullest(self.fleet.arrivals(from, to).iter().map(|arrival| arrival.at), SECOND)
-    }
 }
 
 /// Scrapes twice a second until it is told to stop; then gives how long each scrape took, sorted.
@@ -136,15 +113,15 @@ impl Scraper {
 }
 
 fn bench(times: &Times) -> Result<bool> {
-    let timeline = Timeline::new(Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH)?);
+    let timeline = scene::timeline()?;
     println!("Isolation: {}; two exporters and fleets, of which one falls sick", SHAPE.describe());
-    let healthy = Twin::start(timeline)?;
-    let mut sick = Twin::start(timeline)?;
+    let healthy = Scene::start(SHAPE, LOGIN, timeline)?;
+    let mut sick = Scene::start(SHAPE, LOGIN, timeline)?;
     thread::sleep(times.warm_up);
 
     let well = sick.fleet.fall_sick(Sickness::default())?;
     let fallen = Instant::now();
-    let scrapers = [&healthy, &sick].map(|twin| Scraper::start(&twin.exporter));
+    let scrapers = [&healthy, &sick].map(|scene| Scraper::start(&scene.exporter));
     // The ticks of the last interval have until its end.
     thread::sleep(times.sick);
     let span = (fallen, Instant::now() - SHAPE.interval);
@@ -156,7 +133,7 @@ fn bench(times: &Times) -> Result<bool> {
         SHAPE.targets,
         well.len()
     );
-    let ticks = |twin: &Twin| twin.fleet.ticks(&well, span.0, span.1);
+    let ticks = |scene: &Scene| scene.fleet.ticks(&well, span.0, span.1);
     let (beside, of_well) = (ticks(&healthy), ticks(&sick));
     tell("healthy", &beside, &healthy_scrapes?);
     tell("sick", &of_well, &sick_scrapes?);
@@ -169,7 +146,7 @@ fn bench(times: &Times) -> Result<bool> {
 
     let end = Instant::now();
     println!("\nOver all of it");
-    let largest = |twin: &Twin| twin.busiest_second(fallen, end) as f64;
+    let largest = |scene: &Scene| busiest_second(scene, fallen, end) as f64;
     let (usual, all) = (largest(&healthy), largest(&sick));
     println!("  runs in the busiest second: healthy {usual}, sick and recovering {all}");
     passed &= bar("sick / healthy", all / usual, RUNS_RATIO);
@@ -178,7 +155,7 @@ fn bench(times: &Times) -> Result<bool> {
 }
 
 /// All are well from now on.
-fn recovery(sick: &mut Twin, times: &Times) -> Result<bool> {
+fn recovery(sick: &mut Scene, times: &Times) -> Result<bool> {
     let limit = sick.exporter.page()?.sum("query_exporter_connects_limit", "");
     let while_sick = sick.fleet.most_connecting();
     sick.fleet.recover()?;
@@ -202,6 +179,10 @@ fn recovery(sick: &mut Twin, times: &Times) -> Result<bool> {
     let all_up = all_up.map_or(f64::INFINITY, |time: Duration| time.as_secs_f64());
     passed &= bar("seconds until all are up", all_up, 2.0 * BACK_OFF.as_secs_f64());
     Ok(passed)
+}
+
+fn busiest_second(scene: &Scene, from: Instant, to: Instant) -> usize {
+    fullest(scene.fleet.arrivals(from, to).iter().map(|arrival| arrival.at), SECOND)
 }
 
 fn tell(which: &str, ticks: &Ticks, scrapes: &[Duration]) {

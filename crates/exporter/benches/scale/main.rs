@@ -14,11 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{
-    process::ExitCode,
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{process::ExitCode, thread, time::Duration};
 
 use fleet_scheduler::Timeline;
 use fleetsim::Connect;
@@ -31,10 +27,9 @@ use support::{
     exporter::Exporter,
     floor, mib,
     process::{self, Cpu},
+    scene::{self, SECOND, Scene},
     simulated::{Shape, Simulated},
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// 1,000 runs a second, and a tenth of the large fleet's targets.
 const EVEN: Shape =
@@ -101,33 +96,16 @@ const SHORT: Times = Times {
 fn main() -> ExitCode {
     support::main("scale", |words| match words {
         [] => bench(&TIMES),
-        ["short"] => {
-            println!("SHORT: parts are too short to judge by, so bars are printed and not judged");
-            bench(&SHORT).map(|_| true)
-        }
+        ["short"] => scene::unjudged(|| bench(&SHORT)),
         _ => Err("the only argument is `short`".into()),
     })
 }
 
-/// A simulated fleet and its exporter.
-struct Scene {
-    fleet: Simulated,
-    exporter: Exporter,
-}
-
-impl Scene {
-    fn start(shape: Shape, timeline: Timeline) -> Result<Self> {
-        let fleet = Simulated::start(shape, Duration::ZERO, timeline)?;
-        let exporter = Exporter::start(&fleet.config(), "error")?;
-        Ok(Self { fleet, exporter })
-    }
-}
-
 fn bench(times: &Times) -> Result<bool> {
-    let timeline = Timeline::new(Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH)?);
+    let timeline = scene::timeline()?;
     // Before anything is measured: thousands of ports keep this process busy for a moment.
     let holes = holes(timeline)?;
-    let even = Scene::start(EVEN, timeline)?;
+    let even = Scene::start(EVEN, Duration::ZERO, timeline)?;
     thread::sleep(times.warm_up);
     let begun = Instant::now();
     let mut passed = large(&even, times, timeline)?;
@@ -140,7 +118,7 @@ fn bench(times: &Times) -> Result<bool> {
 /// The CPU of ten times as many targets, in the same minute; and their memory.
 fn large(even: &Scene, times: &Times, timeline: Timeline) -> Result<bool> {
     println!("\n{}\n  beside {}", LARGE.describe(), EVEN.describe());
-    let large = Scene::start(LARGE, timeline)?;
+    let large = Scene::start(LARGE, Duration::ZERO, timeline)?;
     thread::sleep(times.warm_up);
     let cpu = |scene: &Scene| Cpu::of(scene.exporter.pid());
     let (from, before) = (Instant::now(), [cpu(even)?, cpu(&large)?]);

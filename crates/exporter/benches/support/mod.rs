@@ -5,6 +5,7 @@
 pub mod arrivals;
 pub mod exporter;
 pub mod process;
+pub mod scene;
 pub mod simulated;
 
 use std::{env, process::ExitCode};
