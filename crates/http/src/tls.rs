@@ -247,57 +247,68 @@ fn verifier(
     allowed: Option<&[String]>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
-    let unverified = |mandatory| -> Arc<dyn ClientCertVerifier> {
-        Arc::new(Unverified { mandatory, algorithms: provider.signature_verification_algorithms })
-    };
-    let trusted = |authorities: &[u8]| {
-        let mut roots = RootCertStore::empty();
-        for authority in CertificateDer::pem_slice_iter(authorities) {
-            roots.add(authority.map_err(other)?).map_err(other)?;
-        }
-        Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)))
-    };
-    if let ClientAuth::VerifyIfGiven(authorities) | ClientAuth::RequireAndVerify(authorities) = clients {
-        certificates::check_authorities(authorities).map_err(TlsError::ClientCa)?;
-    }
-    let verifier = match clients {
+    let (mandatory, authorities) = match clients {
         ClientAuth::None => return Ok(None),
-        ClientAuth::Request => unverified(false),
-        ClientAuth::Require => unverified(true),
-        ClientAuth::VerifyIfGiven(authorities) => {
-            trusted(authorities)?.allow_unauthenticated().build().map_err(other)?
-        }
-        ClientAuth::RequireAndVerify(authorities) => trusted(authorities)?.build().map_err(other)?,
+        ClientAuth::Request => (false, None),
+        ClientAuth::Require => (true, None),
+        ClientAuth::VerifyIfGiven(authorities) => (false, Some(authorities)),
+        ClientAuth::RequireAndVerify(authorities) => (true, Some(authorities)),
     };
-    Ok(Some(match allowed {
-        Some(allowed) => Arc::new(Named { verifier, allowed: allowed.to_vec() }),
-        None => verifier,
-    }))
+    Ok(Some(Arc::new(Verifier {
+        mandatory,
+        authorities: authorities.map(|authorities| trusted(authorities, provider)).transpose()?,
+        allowed: allowed.map(<[_]>::to_vec),
+        algorithms: provider.signature_verification_algorithms,
+    })))
 }
 
-/// Takes any certificate whose key the client has.
+/// Who takes certificates of these authorities.
+fn trusted(
+    authorities: &[u8],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    certificates::check_authorities(authorities).map_err(TlsError::ClientCa)?;
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(authorities) {
+        roots.add(authority.map_err(other)?).map_err(other)?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().map_err(other)
+}
+
+/// Takes a certificate whose key the client has: of these authorities, where it knows some, with one of these names, where
+/// there is a list.
 #[derive(Debug)]
-struct Unverified {
+struct Verifier {
     mandatory: bool,
+    authorities: Option<Arc<dyn ClientCertVerifier>>,
+    allowed: Option<Vec<String>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ClientCertVerifier for Unverified {
+impl ClientCertVerifier for Verifier {
     fn client_auth_mandatory(&self) -> bool {
         self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
+        self.authorities.as_ref().map_or(&[], |authorities| authorities.root_hint_subjects())
     }
 
     fn verify_client_cert(
         &self,
-        _certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        Ok(ClientCertVerified::assertion())
+        if let Some(authorities) = &self.authorities {
+            authorities.verify_client_cert(certificate, intermediates, now)?;
+        }
+        match &self.allowed {
+            Some(allowed) if !names(certificate).iter().any(|name| allowed.contains(name)) => {
+                Err(Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure))
+            }
+            _ => Ok(ClientCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -320,63 +331,6 @@ impl ClientCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
-    }
-}
-
-/// Takes of those whom another takes the ones with one of these names.
-#[derive(Debug)]
-struct Named {
-    verifier: Arc<dyn ClientCertVerifier>,
-    allowed: Vec<String>,
-}
-
-impl ClientCertVerifier for Named {
-    fn offer_client_auth(&self) -> bool {
-        self.verifier.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.verifier.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.verifier.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let verified = self.verifier.verify_client_cert(certificate, intermediates, now)?;
-        if names(certificate).iter().any(|name| self.allowed.contains(name)) {
-            Ok(verified)
-        } else {
-            Err(Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure))
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
     }
 }
 
