@@ -7,6 +7,7 @@
 // Tests subtract moments that they know the order of; expect-test writes its goldens with a hash, needed or not.
 #![cfg_attr(test, allow(clippy::unchecked_time_subtraction, clippy::needless_raw_string_hashes))]
 
+mod facts;
 mod gate;
 mod item_loop;
 mod job;

@@ -2,16 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::time::Instant;
 
-use crate::{gate::Gate, item_loop::NOT_WAITING};
+use crate::{facts::Facts, gate::Gate};
 
 /// What an item does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,41 +36,33 @@ pub(crate) struct Outlook(Arc<Mutex<Arc<Places>>>);
 /// Both in the order of their names.
 #[derive(Debug, Default)]
 struct Places {
-    items: Vec<(ItemName, Arc<AtomicU64>)>,
+    items: Vec<Arc<Facts>>,
     gates: Vec<(Arc<str>, Arc<Gate>)>,
 }
 
-/// The names of an item's query and target.
-pub(crate) type ItemName = (Arc<str>, Arc<str>);
-
 impl Outlook {
-    /// Makes these the items and targets. An item comes with the tick that it waits for.
+    /// Makes these the items and targets.
     pub(crate) fn replace(
         &self,
-        items: impl Iterator<Item = (ItemName, Arc<AtomicU64>)>,
+        items: impl Iterator<Item = Arc<Facts>>,
         gates: &BTreeMap<Arc<str>, Arc<Gate>>,
     ) {
         let gates = gates.iter().map(|(target, gate)| (Arc::clone(target), Arc::clone(gate))).collect();
         let places = Arc::new(Places { items: items.collect(), gates });
-        debug_assert!(places.items.is_sorted_by(|(a, _), (b, _)| a < b));
+        debug_assert!(places.items.is_sorted_by(|a, b| a.id() < b.id()));
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
-    /// The earliest moment that is waited for. `begun` is what items count from.
-    pub(crate) fn oldest(&self, begun: Instant) -> Option<Instant> {
-        let places = self.places();
-        let due_ms = places.items.iter().map(|(_, ms)| ms.load(Ordering::Relaxed)).min();
-        due_ms.filter(|ms| *ms != NOT_WAITING).map(|ms| begun + Duration::from_millis(ms))
+    /// The earliest moment that is waited for.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.places().items.iter().filter_map(|item| item.pending()).min()
     }
 
     /// What this item does next; None if there is no such item.
-    pub(crate) fn next_tick(&self, query: &str, target: &str, begun: Instant) -> Option<NextTick> {
+    pub(crate) fn next_tick(&self, query: &str, target: &str) -> Option<NextTick> {
         let places = self.places();
-        let place = places.items.binary_search_by(|((q, t), _)| (&**q, &**t).cmp(&(query, target))).ok()?;
-        Some(match places.items[place].1.load(Ordering::Relaxed) {
-            NOT_WAITING => NextTick::Running,
-            ms => NextTick::Due(begun + Duration::from_millis(ms)),
-        })
+        let place = places.items.binary_search_by(|item| item.id().cmp(&(query, target))).ok()?;
+        Some(places.items[place].pending().map_or(NextTick::Running, NextTick::Due))
     }
 
     /// When this target is tried next; None if it is not down.

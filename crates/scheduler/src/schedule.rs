@@ -53,6 +53,22 @@ impl Schedule {
     }
 }
 
+/// A moment on the grid, since the epoch: these are whole milliseconds, which take half of a Duration's room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Millis(u64);
+
+impl From<Duration> for Millis {
+    fn from(on_grid: Duration) -> Self {
+        Self(u64::try_from(on_grid.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Millis> for Duration {
+    fn from(Millis(ms): Millis) -> Self {
+        Self::from_millis(ms)
+    }
+}
+
 /// The first moment on the grid that is not before this one.
 pub(crate) fn up_to_grid(since_epoch: Duration) -> Duration {
     let ms = u64::try_from(since_epoch.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);

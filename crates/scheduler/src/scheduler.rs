@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -14,8 +15,9 @@ use tokio::{
 use xxhash_rust::xxh64::xxh64;
 
 use crate::{
-    gate::{Gate, Rank},
-    item_loop::{ItemLoop, NOT_WAITING, Shared},
+    facts::{Facts, NOT_WAITING, Shared},
+    gate::Gate,
+    item_loop::ItemLoop,
     job::{Job, Way},
     outlook::{NextTick, NextTry, Outlook},
     queue::Queue,
@@ -70,6 +72,13 @@ impl<J> Clone for Item<J> {
             ran_before: self.ran_before,
             job: Arc::clone(&self.job),
         }
+    }
+}
+
+impl<J> Item<J> {
+    /// What items are ordered by.
+    fn id(&self) -> (&str, &str) {
+        (&self.query, &self.target)
     }
 }
 
@@ -139,12 +148,12 @@ impl Stats {
 
     /// How long ago the tick was due that has waited longest; zero if none has.
     pub fn oldest_overdue(&self) -> Duration {
-        self.outlook.oldest(self.shared.begun).map_or(Duration::ZERO, |oldest| oldest.elapsed())
+        self.outlook.oldest().map_or(Duration::ZERO, |oldest| oldest.elapsed())
     }
 
     /// What this item does next; None if there is no such item.
     pub fn next_tick(&self, query: &str, target: &str) -> Option<NextTick> {
-        self.outlook.next_tick(query, target, self.shared.begun)
+        self.outlook.next_tick(query, target)
     }
 
     /// When this target is tried next; None if it is not down.
@@ -158,19 +167,35 @@ impl Stats {
 pub struct Scheduler<J> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) gates: BTreeMap<Arc<str>, Arc<Gate>>,
-    running: BTreeMap<(Arc<str>, Arc<str>), Running<J>>,
-    timeline: Arc<Timeline>,
-    startup_spread: Duration,
+    /// In the order of their names.
+    running: Vec<Running<J>>,
     outlook: Outlook,
     seed: u64,
 }
 
 /// An item and its task, which ends with this.
 #[derive(Debug)]
-struct Running<J> {
-    item: Item<J>,
-    pending_ms: Arc<AtomicU64>,
+pub(crate) struct Running<J> {
+    facts: Arc<Facts>,
+    job: Arc<J>,
     task: JoinHandle<()>,
+}
+
+impl<J> Running<J> {
+    /// The item as it was wanted.
+    fn item(&self) -> Item<J> {
+        let Facts { target, query, lanes, interval, timeout, retry_after, ran_before, .. } = &*self.facts;
+        Item {
+            target: Arc::clone(target),
+            query: Arc::clone(query),
+            lanes: *lanes,
+            interval: *interval,
+            timeout: *timeout,
+            retry_after: *retry_after,
+            ran_before: *ran_before,
+            job: Arc::clone(&self.job),
+        }
+    }
 }
 
 impl<J> Drop for Running<J> {
@@ -184,15 +209,15 @@ impl<J: Job + PartialEq> Scheduler<J> {
     pub fn new(limits: Limits, timeline: Timeline, seed: u64) -> Self {
         let shared = Shared {
             begun: Instant::now(),
-            runs: Queue::new(limits.max_runs),
-            tries: Queue::new(limits.max_tries),
+            timeline,
+            startup_spread: limits.startup_spread,
+            runs: Arc::new(Queue::new(limits.max_runs)),
+            tries: Arc::new(Queue::new(limits.max_tries)),
         };
         Self {
             shared: Arc::new(shared),
             gates: BTreeMap::new(),
-            running: BTreeMap::new(),
-            timeline: Arc::new(timeline),
-            startup_spread: limits.startup_spread,
+            running: Vec::new(),
             outlook: Outlook::default(),
             seed,
         }
@@ -213,37 +238,38 @@ impl<J: Job + PartialEq> Scheduler<J> {
     /// vanished or changed has ended, its run dropped, when this returns. Of several items with the same query
     /// and target the last counts.
     pub async fn sync(&mut self, wanted: Vec<Item<J>>) -> Changes {
-        let wanted: BTreeMap<_, _> =
-            wanted.into_iter().map(|item| ((item.query.clone(), item.target.clone()), item)).collect();
+        let wanted = in_order(wanted);
         // A large fleet takes milliseconds; between the steps others have their turn.
         yield_now().await;
-        let mut changes = Changes::default();
-        let over: Vec<_> = self
-            .running
-            .iter()
-            .filter(|(id, old)| wanted.get(*id) != Some(&old.item))
-            .map(|(id, _)| id.clone())
-            .collect();
-        changes.stopped = over.len();
-        changes.changed = over.iter().filter(|id| wanted.contains_key(*id)).count();
-        yield_now().await;
         let ways = self.ways(&wanted);
+        yield_now().await;
+        let as_wanted = |running: &Running<J>| {
+            wanted
+                .binary_search_by(|item| item.id().cmp(&running.facts.id()))
+                .ok()
+                .map(|place| &wanted[place])
+        };
+        let is_over = |running: &mut Running<J>| as_wanted(running) != Some(&running.item());
+        let over: Vec<_> = self.running.extract_if(.., is_over).collect();
+        let mut changes = Changes { stopped: over.len(), ..Changes::default() };
+        changes.changed = over.iter().filter(|running| as_wanted(running).is_some()).count();
         self.stop(over).await;
         self.open_gates(&wanted, &ways);
         let mut started = Vec::new();
-        for (n, (id, item)) in wanted.into_iter().enumerate() {
+        for (n, item) in wanted.into_iter().enumerate() {
             if n % 1000 == 0 {
                 yield_now().await;
             }
-            if self.running.contains_key(&id) {
+            if self.running.binary_search_by(|running| running.facts.id().cmp(&item.id())).is_ok() {
                 changes.kept += 1;
                 continue;
             }
             changes.started += 1;
-            started.push((id, self.spawn(item)));
+            started.push(self.spawn(item));
         }
-        // Together: one by one, in their order, they would leave each node of the map half empty.
-        self.running.append(&mut started.into_iter().collect());
+        self.running.reserve_exact(started.len());
+        self.running.append(&mut started);
+        self.running.sort_by(|a, b| a.facts.id().cmp(&b.facts.id()));
         self.tell_outlook();
         changes
     }
@@ -252,63 +278,53 @@ impl<J: Job + PartialEq> Scheduler<J> {
     /// restart: on its offset, and within the start-up spread where its interval is longer. What ran is dropped; what
     /// is known about the targets stays.
     pub async fn resumed(&mut self, slept: Duration) {
-        self.timeline = Arc::new(self.timeline.after_suspension(slept));
-        let items: Vec<_> = self.running.values().map(|running| running.item.clone()).collect();
-        self.stop(self.running.keys().cloned().collect()).await;
-        for mut item in items {
-            let id = (Arc::clone(&item.query), Arc::clone(&item.target));
-            item.ran_before = false;
-            let running = self.spawn(item);
-            self.running.insert(id, running);
-        }
+        let timeline = self.shared.timeline.after_suspension(slept);
+        self.shared = Arc::new(Shared { timeline, ..Shared::clone(&self.shared) });
+        let over = mem::take(&mut self.running);
+        let items: Vec<_> = over.iter().map(Running::item).collect();
+        self.stop(over).await;
+        self.running = items.into_iter().map(|item| self.spawn(Item { ran_before: false, ..item })).collect();
         self.tell_outlook();
     }
 
     fn tell_outlook(&self) {
-        let waiting = self.running.iter().map(|(id, running)| (id.clone(), Arc::clone(&running.pending_ms)));
-        self.outlook.replace(waiting, &self.gates);
+        self.outlook.replace(self.running.iter().map(|running| Arc::clone(&running.facts)), &self.gates);
     }
 
     /// Ends every item, dropping what runs, and returns when all tasks are gone.
     pub async fn shutdown(mut self) {
-        self.stop(self.running.keys().cloned().collect()).await;
+        let over = mem::take(&mut self.running);
+        self.stop(over).await;
     }
 
     /// Cancels first and waits second, so that all end together. Waiting makes sure that nothing of a stopped
     /// item is published after this.
-    async fn stop(&mut self, ids: Vec<(Arc<str>, Arc<str>)>) {
-        let mut stopped: Vec<_> = ids.iter().filter_map(|id| self.running.remove(id)).collect();
-        for running in &stopped {
+    async fn stop(&self, mut over: Vec<Running<J>>) {
+        for running in &over {
             running.task.abort();
         }
-        for running in &mut stopped {
+        for running in &mut over {
             // The loop catches its job's panics; a join error could only say what no longer matters.
             let _ = (&mut running.task).await;
-            if let Some(gate) = self.gates.get(&running.item.target) {
-                gate.forget_trier();
-            }
+            running.facts.gate.forget_trier();
         }
     }
 
     /// How the way to each target that was there has changed.
-    fn ways(&self, wanted: &BTreeMap<(Arc<str>, Arc<str>), Item<J>>) -> BTreeMap<Arc<str>, Way> {
+    fn ways(&self, wanted: &[Item<J>]) -> BTreeMap<Arc<str>, Way> {
         let before: BTreeMap<_, _> =
-            self.running.values().map(|running| (&running.item.target, &running.item.job)).collect();
+            self.running.iter().map(|running| (&running.facts.target, &running.job)).collect();
         let way = |item: &Item<J>| {
             let before = before.get(&item.target)?;
             Some((Arc::clone(&item.target), item.job.way_since(before)))
         };
-        wanted.values().filter_map(way).collect()
+        wanted.iter().filter_map(way).collect()
     }
 
     /// One gate for each target: kept while the server is the same, with its state while the way there is.
-    fn open_gates(
-        &mut self,
-        wanted: &BTreeMap<(Arc<str>, Arc<str>), Item<J>>,
-        ways: &BTreeMap<Arc<str>, Way>,
-    ) {
+    fn open_gates(&mut self, wanted: &[Item<J>], ways: &BTreeMap<Arc<str>, Way>) {
         let mut targets: BTreeMap<&Arc<str>, (usize, Duration)> = BTreeMap::new();
-        for item in wanted.values() {
+        for item in wanted {
             let entry = targets.entry(&item.target).or_insert((item.lanes, item.interval));
             entry.1 = entry.1.min(item.interval);
         }
@@ -325,29 +341,43 @@ impl<J: Job + PartialEq> Scheduler<J> {
         }
     }
 
-    pub(crate) fn item_loop(&self, item: &Item<J>) -> ItemLoop<J> {
-        let spread = self.startup_spread;
-        ItemLoop {
-            timeline: Arc::clone(&self.timeline),
-            schedule: Schedule::new(&item.target, &item.query, item.interval),
-            startup: (item.interval > spread && !item.ran_before)
-                .then(|| Schedule::new(&item.target, &item.query, spread)),
-            timeout: item.timeout,
-            retry_after: item.retry_after,
-            rank: Rank { interval: item.interval, query: xxh64(item.query.as_bytes(), 0) },
-            gate: Arc::clone(&self.gates[&item.target]),
-            job: Arc::clone(&item.job),
+    pub(crate) fn item_loop(&self, item: Item<J>) -> ItemLoop<J> {
+        let Item { target, query, lanes, interval, timeout, retry_after, ran_before, job } = item;
+        let facts = Facts {
+            schedule: Schedule::new(&target, &query, interval),
+            gate: Arc::clone(&self.gates[&target]),
             shared: Arc::clone(&self.shared),
-            pending_ms: Arc::new(AtomicU64::new(NOT_WAITING)),
-        }
+            pending_ms: AtomicU64::new(NOT_WAITING),
+            target,
+            query,
+            lanes,
+            interval,
+            timeout,
+            retry_after,
+            ran_before,
+        };
+        ItemLoop { facts: Arc::new(facts), job }
     }
 
     fn spawn(&self, item: Item<J>) -> Running<J> {
-        let item_loop = self.item_loop(&item);
-        let pending_ms = Arc::clone(&item_loop.pending_ms);
+        let item_loop = self.item_loop(item);
+        let (facts, job) = (Arc::clone(&item_loop.facts), Arc::clone(&item_loop.job));
         // The loop has no exit path that could be wrong: it is aborted. Nothing is wrapped around it, since each wrapper
         // is so much more memory for each item.
         let task = Handle::current().spawn(item_loop.run());
-        Running { item, pending_ms, task }
+        Running { facts, job, task }
     }
+}
+
+/// By their names, each once: of several the last.
+fn in_order<J>(mut items: Vec<Item<J>>) -> Vec<Item<J>> {
+    items.sort_by(|a, b| a.id().cmp(&b.id()));
+    items.dedup_by(|later, kept| {
+        let same = later.id() == kept.id();
+        if same {
+            mem::swap(later, kept);
+        }
+        same
+    });
+    items
 }
