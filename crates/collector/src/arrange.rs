@@ -2,7 +2,7 @@
 //! it is, state and connections and results, and lets go of the rest.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,6 +21,8 @@ use crate::{
     lanes::{Lanes, Pool},
     login::{self, Login},
     rollup::{self, GroupStats, TargetStats},
+    run::Rules,
+    share::share,
     snapshot::Snapshot,
 };
 
@@ -110,10 +112,12 @@ impl Collector {
         }
         let slots = self.snapshot.arrange(&specs);
         let mut items = Vec::with_capacity(specs.len());
+        let mut rules = HashSet::new();
         for (spec, slot) in specs.into_iter().zip(slots) {
             fleet.queries.entry(Arc::clone(&spec.query.name)).or_insert_with(|| Arc::clone(&spec.query));
             let lanes = fleet.lanes_of(&spec.target, &before, &self.pool);
-            let new = Item::new(spec, lanes, Arc::clone(&self.snapshot), slot);
+            let rules = share(Rules::of(&spec), &mut rules);
+            let new = Item::new(spec, rules, lanes, Arc::clone(&self.snapshot), slot);
             let item = match before.item(new.id()) {
                 Some(same) if **same == new => Arc::clone(same),
                 _ => Arc::new(new),

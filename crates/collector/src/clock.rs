@@ -10,8 +10,10 @@ const BEFORE_BOOT: Duration = Duration::from_hours(400 * 24);
 
 /// A moment on `CLOCK_BOOTTIME`. Unlike tokio's monotonic clock it goes on while the machine is suspended, so a
 /// result read before a night's sleep is a night old; unlike the wall clock nobody can set it.
+///
+/// In nanoseconds, which suffice for five centuries: each result has two of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BootTime(Duration);
+pub struct BootTime(u64);
 
 impl BootTime {
     /// This moment.
@@ -24,23 +26,29 @@ impl BootTime {
 
     /// The moment this long after boot, for tests of ages.
     pub const fn from_boot(since_boot: Duration) -> Self {
-        Self(BEFORE_BOOT.saturating_add(since_boot))
+        Self(nanos(BEFORE_BOOT.saturating_add(since_boot)))
     }
 
     /// The moment `later` after this one.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(later))
+        Self(self.0.saturating_add(nanos(later)))
     }
 
     /// The moment `earlier` before this one, however long the machine has run; 400 days before boot at the earliest.
     #[must_use]
     pub fn before(self, earlier: Duration) -> Self {
-        Self(self.0.saturating_sub(earlier))
+        Self(self.0.saturating_sub(nanos(earlier)))
     }
 
     /// How long ago `earlier` was; zero if it is still to come.
     pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+}
+
+const fn nanos(length: Duration) -> u64 {
+    let nanos = length.as_nanos();
+    #[expect(clippy::cast_possible_truncation, reason = "what does not fit is the largest number")]
+    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
 }

@@ -26,6 +26,7 @@ pub mod rollup;
 pub mod rows;
 pub mod run;
 mod seconds;
+mod share;
 pub mod snapshot;
 pub mod statement;
 pub mod target;

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, hash::Hash, ops::Range};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::{
     Failure, Metric, OnNull, Query, Reason, ResultLimits, Rows, Target, ValueSource,
@@ -14,36 +15,57 @@ use crate::{
 /// Why a sample that a row should have yielded is not on the page, as labels of `series_dropped_total`.
 pub const DROPPED: [&str; 3] = ["duplicate", "not_a_number", "invalid"];
 
-/// An item's families and the encoded beginnings of their lines, made once for each item.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A query's families and what their lines begin with on every target. One for all items of the query.
+#[derive(Debug)]
 pub(crate) struct Plan {
     /// For each family of the query, in the order of first appearance, the metrics that feed it.
     families: Vec<Vec<Feed>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 struct Feed {
     metric: usize,
+    /// The encoded labels that the metric has on every target.
+    static_labels: String,
+}
+
+/// What the lines of a metric begin with on one target. Made for each run: it is a text of its own for each item.
+struct Prefix {
     /// `name` and, where there are labels that are the same for each row, `{` and these.
-    prefix: String,
-    /// Whether the prefix already holds a label.
+    text: String,
+    /// Whether it already holds a label.
     labelled: bool,
 }
 
 impl Feed {
+    fn prefix(&self, query: &Query, target_labels: &str) -> Prefix {
+        let (name, labels) = (&query.metrics[self.metric].family.name, &self.static_labels);
+        let text = match (target_labels, labels.as_str()) {
+            ("", "") => name.clone(),
+            (labels, "") | ("", labels) => format!("{name}{{{labels}"),
+            _ => format!("{name}{{{target_labels},{labels}"),
+        };
+        Prefix { labelled: text.len() > name.len(), text }
+    }
+}
+
+impl Prefix {
     /// Whether a series has this one's name and constant labels.
     fn begins(&self, series: &[u8]) -> bool {
         let behind: &[u8] = if self.labelled { b",}" } else { b"{" };
-        let rest = series.strip_prefix(self.prefix.as_bytes());
+        let rest = series.strip_prefix(self.text.as_bytes());
         rest.is_some_and(|rest| rest.first().map_or(!self.labelled, |next| behind.contains(next)))
     }
 }
+
+/// The lines of each family of a plan. Most queries have one.
+pub(crate) type Fragments = SmallVec<[Bytes; 1]>;
 
 /// What an answer became.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Mapped {
     /// For each family of the plan its lines; possibly none.
-    pub(crate) fragments: Vec<Bytes>,
+    pub(crate) fragments: Fragments,
     pub(crate) series: usize,
     /// In the order of [`DROPPED`].
     pub(crate) dropped: [u64; DROPPED.len()],
@@ -61,27 +83,17 @@ impl Mapped {
 }
 
 impl Plan {
-    /// The plan of `query` on `target`.
-    pub(crate) fn new(query: &Query, target: &Target) -> Self {
+    /// The plan of `query`.
+    pub(crate) fn new(query: &Query) -> Self {
         let mut families: Vec<(&str, Vec<Feed>)> = Vec::new();
         for (metric, Metric { family, static_labels, .. }) in query.metrics.iter().enumerate() {
-            let labels = labels_text(target.labels.iter().chain(static_labels));
-            let labelled = !labels.is_empty();
-            let prefix = if labelled { format!("{}{{{labels}", family.name) } else { family.name.clone() };
-            let feed = Feed { metric, prefix, labelled };
+            let feed = Feed { metric, static_labels: labels_text(static_labels.iter()) };
             match families.iter_mut().find(|(name, _)| *name == family.name) {
                 Some((_, feeds)) => feeds.push(feed),
                 None => families.push((&family.name, vec![feed])),
             }
         }
-        let families = families.into_iter().map(|(_, mut feeds)| {
-            feeds.shrink_to_fit();
-            feeds
-        });
-        // Of the exact size: there is one for each item. `collect` would stay in the larger vector.
-        let mut exact = Vec::with_capacity(families.len());
-        exact.extend(families);
-        Self { families: exact }
+        Self { families: families.into_iter().map(|(_, feeds)| feeds).collect() }
     }
 
     /// For each family, one of the metrics that feed it.
@@ -89,28 +101,39 @@ impl Plan {
         self.families.iter().map(|feeds| feeds[0].metric)
     }
 
-    /// How many series these are, if each is one that this plan could write for the family of this place, and none is there
-    /// twice.
+    /// How many series these are, if each is one that this plan of `query` could write for the family of this place on
+    /// `target`, and none is there twice.
     pub(crate) fn series_in<'a>(
         &self,
+        query: &Query,
+        target: &Target,
         family: usize,
         series: impl Iterator<Item = &'a [u8]>,
     ) -> Option<usize> {
-        let feeds = self.families.get(family)?;
+        let target_labels = labels_text(target.labels.iter());
+        let prefixes = self.families.get(family)?.iter().map(|feed| feed.prefix(query, &target_labels));
+        let prefixes: Vec<_> = prefixes.collect();
         let mut seen = HashSet::new();
         for series in series {
-            if !(feeds.iter().any(|feed| feed.begins(series)) && seen.insert(identity(series))) {
+            if !(prefixes.iter().any(|prefix| prefix.begins(series)) && seen.insert(identity(series))) {
                 return None;
             }
         }
         Some(seen.len())
     }
 
-    /// Turns an answer into the lines of each family, or says why it does not fit.
-    pub(crate) fn map(&self, query: &Query, limits: ResultLimits, rows: &Rows) -> Result<Mapped, Failure> {
+    /// Turns an answer of `target` into the lines of each family, or says why it does not fit.
+    pub(crate) fn map(
+        &self,
+        query: &Query,
+        target: &Target,
+        limits: ResultLimits,
+        rows: &Rows,
+    ) -> Result<Mapped, Failure> {
         let mut mapped = Mapped::default();
+        let target_labels = labels_text(target.labels.iter());
         let mut text = Text {
-            bytes: Vec::with_capacity(self.likely_bytes(query, rows)),
+            bytes: Vec::with_capacity(self.likely_bytes(query, &target_labels, rows)),
             lines: Vec::with_capacity(rows.len()),
         };
         let mut ends = Vec::with_capacity(self.families.len());
@@ -118,7 +141,8 @@ impl Plan {
             let start = text.bytes.len();
             text.lines.clear();
             for feed in feeds {
-                map_metric(limits, &query.metrics[feed.metric], feed, rows, &mut text, &mut mapped)?;
+                let prefix = feed.prefix(query, &target_labels);
+                map_metric(limits, &query.metrics[feed.metric], &prefix, rows, &mut text, &mut mapped)?;
             }
             mapped.dropped[0] += text.drop_duplicates(start, feeds.len());
             if !is_valid(&text.bytes[start..]) {
@@ -140,10 +164,12 @@ impl Plan {
     }
 
     /// About how long the text of an answer will be.
-    fn likely_bytes(&self, query: &Query, rows: &Rows) -> usize {
+    fn likely_bytes(&self, query: &Query, target_labels: &str, rows: &Rows) -> usize {
         let fixed = self.families.iter().flatten().map(|feed| {
-            let labels = query.metrics[feed.metric].labels.iter().map(|name| name.len() + ",=\"\"".len());
-            feed.prefix.len() + labels.sum::<usize>() + "{} \n".len()
+            let Metric { family, labels, .. } = &query.metrics[feed.metric];
+            let labels = labels.iter().map(|name| name.len() + ",=\"\"".len());
+            let always = family.name.len() + target_labels.len() + ",".len() + feed.static_labels.len();
+            always + labels.sum::<usize>() + "{} \n".len()
         });
         rows.n_bytes() + rows.len() * fixed.sum::<usize>()
     }
@@ -196,7 +222,7 @@ fn firsts<T: Eq + Hash>(all: impl Iterator<Item = T>) -> Vec<bool> {
 fn map_metric(
     limits: ResultLimits,
     metric: &Metric,
-    feed: &Feed,
+    prefix: &Prefix,
     rows: &Rows,
     text: &mut Text,
     mapped: &mut Mapped,
@@ -214,8 +240,8 @@ fn map_metric(
     let (mut numbers, mut others, mut example) = (0_usize, 0_u64, None);
     for row in rows.iter() {
         let start = text.bytes.len();
-        text.bytes.extend_from_slice(feed.prefix.as_bytes());
-        mapped.cut += append_labels(text, feed.labelled, &labels, &row, rows.columns(), limits.label_bytes);
+        text.bytes.extend_from_slice(prefix.text.as_bytes());
+        mapped.cut += append_labels(text, prefix.labelled, &labels, &row, rows.columns(), limits.label_bytes);
         let series = start..text.bytes.len();
         text.bytes.push(b' ');
         match append_value(&mut text.bytes, metric, value, &row, rows.columns())? {

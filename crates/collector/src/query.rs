@@ -106,7 +106,7 @@ pub enum OnNull {
 
 /// How large the answer of one run may be. An answer beyond `rows`, `series` or `result_bytes` fails the run with
 /// the reason `too_large`; a longer label value is cut at `label_bytes`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ResultLimits {
     /// Rows of the answer.
     pub rows: usize,

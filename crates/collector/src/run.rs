@@ -49,11 +49,28 @@ pub struct ItemSpec {
 /// One query on one target, ready to be run.
 #[derive(Debug)]
 pub struct Item {
-    spec: ItemSpec,
+    query: Arc<Query>,
+    target: Arc<Target>,
+    rules: Arc<Rules>,
     lanes: Arc<Lanes>,
     snapshot: Arc<Snapshot>,
+    /// It knows how large an answer may be.
     slot: Arc<Slot>,
-    name: Arc<str>,
+}
+
+/// How an item runs; held once for all items with the same.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rules {
+    timeout: Duration,
+    expire_after: Duration,
+    drop_on_failure: bool,
+}
+
+impl Rules {
+    pub(crate) fn of(spec: &ItemSpec) -> Self {
+        let ItemSpec { timeout, expire_after, drop_on_failure, .. } = *spec;
+        Self { timeout, expire_after, drop_on_failure }
+    }
 }
 
 /// How a run went.
@@ -112,22 +129,24 @@ pub struct Success {
 impl PartialEq for Item {
     /// Whether both would do the same for the same place of the snapshot.
     fn eq(&self, other: &Self) -> bool {
-        let ItemSpec { query, target, timeout, expire_after, drop_on_failure, limits } = &self.spec;
+        // With other limits the place is another.
         Arc::ptr_eq(&self.slot, &other.slot)
             && Arc::ptr_eq(&self.lanes, &other.lanes)
-            && *query == other.spec.query
-            && *target == other.spec.target
-            && *timeout == other.spec.timeout
-            && *expire_after == other.spec.expire_after
-            && *drop_on_failure == other.spec.drop_on_failure
-            && *limits == other.spec.limits
+            && self.query == other.query
+            && self.target == other.target
+            && self.rules == other.rules
     }
 }
 
 impl Item {
-    pub(crate) fn new(spec: ItemSpec, lanes: Arc<Lanes>, snapshot: Arc<Snapshot>, slot: Arc<Slot>) -> Self {
-        let name = slot.id.to_string().into();
-        Self { spec, lanes, snapshot, slot, name }
+    pub(crate) fn new(
+        spec: ItemSpec,
+        rules: Arc<Rules>,
+        lanes: Arc<Lanes>,
+        snapshot: Arc<Snapshot>,
+        slot: Arc<Slot>,
+    ) -> Self {
+        Self { query: spec.query, target: spec.target, rules, lanes, snapshot, slot }
     }
 
     /// What it is called.
@@ -135,19 +154,14 @@ impl Item {
         &self.slot.id
     }
 
-    /// The same as a text, `QUERY@TARGET`.
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
     /// Its target, as configured.
     pub fn target(&self) -> &Arc<Target> {
-        &self.spec.target
+        &self.target
     }
 
     /// Its query, as configured.
     pub fn query(&self) -> &Arc<Query> {
-        &self.spec.query
+        &self.query
     }
 
     /// How old its result is, if there is one. A fresh item may have the one of another that it took the place of.
@@ -157,17 +171,17 @@ impl Item {
 
     /// Whether a failed run drops the last good result at once.
     pub fn drops_on_failure(&self) -> bool {
-        self.spec.drop_on_failure
+        self.rules.drop_on_failure
     }
 
     /// How long a run may take once it has its lane.
     pub fn timeout(&self) -> Duration {
-        self.spec.timeout
+        self.rules.timeout
     }
 
     /// How old a result may become before it is no longer shown.
     pub fn expire_after(&self) -> Duration {
-        self.spec.expire_after
+        self.rules.expire_after
     }
 
     /// Whether both go to the same server by the same way, so that what one learns of it holds for the other.
@@ -208,7 +222,7 @@ impl Item {
     /// Takes over the result that an earlier process had, unless there is a newer one. It shows its true age, and is not
     /// shown beyond its limit. Gives its age.
     pub fn restore(&self, read_ms: u64, bytes: &[u8]) -> Result<Duration, NotRestored> {
-        self.snapshot.restore(&self.slot, (read_ms, bytes), Moment::now(), self.spec.expire_after)
+        self.snapshot.restore(&self.slot, (read_ms, bytes), Moment::now(), self.rules.expire_after)
     }
 
     /// Takes note of how a run went, for whoever looks; it changes nothing. `lateness` is from the tick to the lane.
@@ -265,17 +279,17 @@ impl Item {
     /// Keeps or drops the last good result, and counts. Returns whether the target's state changed.
     fn failed(&self, failure: &Failure) -> bool {
         self.slot.mark_tried();
-        if self.spec.drop_on_failure {
+        if self.rules.drop_on_failure {
             self.slot.clear();
         }
         self.lanes.stats.failed(failure)
     }
 
     fn publish(&self, rows: &Rows) -> Result<Success, Failure> {
-        let mapped = self.slot.plan.map(&self.spec.query, self.spec.limits, rows)?;
+        let mapped = self.slot.map(rows)?;
         let success =
             Success { rows: rows.len(), series: mapped.series, not_a_number: mapped.example.clone() };
-        self.snapshot.publish(&self.slot, mapped, BootTime::now(), self.spec.expire_after)?;
+        self.snapshot.publish(&self.slot, mapped, BootTime::now(), self.rules.expire_after)?;
         Ok(success)
     }
 
@@ -306,7 +320,7 @@ impl Item {
         times.begun += times.waited;
         let begun = times.begun;
         // Boxed: connecting is rare, and each run is allocated as large as its largest future.
-        let lane = Box::pin(self.lanes.connect(admission, begun + self.spec.timeout)).await;
+        let lane = Box::pin(self.lanes.connect(admission, begun + self.rules.timeout)).await;
         let lane = lane.map_err(Stopped::Failed)?;
         // The server has greeted us in this very run, so whatever becomes of the query, it is not down.
         Ok(self.ask_on(lane, begun, answers, &mut permit).await?)
@@ -320,20 +334,20 @@ impl Item {
         answers: u64,
         permit: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Option<Rows>, QueryError> {
-        let Some(statement) = self.spec.query.statement_for(lane.session.server()) else {
+        let Some(statement) = self.query.statement_for(lane.session.server()) else {
             self.lanes.give_back(lane);
             return Ok(None);
         };
-        let deadline = begun + self.spec.timeout + grace(self.spec.timeout);
+        let deadline = begun + self.rules.timeout + grace(self.rules.timeout);
         let limit = self.server_limit(begun);
         let server_limit = Instant::now() + limit;
         // Made anew for each run: that costs less than a hundredth of it, and keeping it would be a text for each item.
-        let limited = statement.limited(lane.session.server().flavour, &self.name, limit);
+        let limited = statement.limited(lane.session.server().flavour, self.id(), limit);
         let mut lane = InFlight { lanes: &self.lanes, lane: Some(lane), permit, server_limit };
-        let mut rows = Rows::new(self.spec.limits);
+        let mut rows = Rows::new(*self.slot.limits());
         let asked = timeout_at(deadline, lane.ask(limited, &mut rows)).await;
         let answer = asked.unwrap_or_else(|_| {
-            let message = format!("no answer within {:?}", self.spec.timeout + grace(self.spec.timeout));
+            let message = format!("no answer within {:?}", self.rules.timeout + grace(self.rules.timeout));
             let failure = Failure::unanswered(Reason::Timeout, message);
             Err(QueryError {
                 failure: Failure { answered: rows.is_answered(), ..failure },
@@ -386,7 +400,7 @@ impl Item {
 
     /// The item's timeout, less what a slow connect has used of it.
     fn server_limit(&self, begun: Instant) -> Duration {
-        let (used, timeout) = (begun.elapsed(), self.spec.timeout);
+        let (used, timeout) = (begun.elapsed(), self.rules.timeout);
         if used < NOTABLE_CONNECT.min(grace(timeout) / 2) {
             return timeout;
         }

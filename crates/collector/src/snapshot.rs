@@ -9,7 +9,7 @@ mod kept;
 mod reading;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     sync::{
         Arc,
@@ -22,12 +22,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
 use crate::{
-    BootTime, Failure, Family, ItemSpec, Kind, Query, Reason, ResultLimits, Target,
+    BootTime, Failure, Family, ItemSpec, Kind, Query, Reason, ResultLimits, Rows, Target,
     deflate::{Deflaters, Packed},
     fragment::identity,
-    mapping::{DROPPED, Mapped, Plan},
+    mapping::{DROPPED, Fragments, Mapped, Plan},
     record::ItemRecord,
     rollup::{Lines, wall_ms},
+    share::share,
 };
 
 use blocks::{Block, Changes, Part, Tally};
@@ -89,7 +90,8 @@ impl Default for Snapshot {
 struct Layout {
     /// No other layout of this snapshot has it.
     id: u64,
-    slots: BTreeMap<ItemId, Arc<Slot>>,
+    /// In the order of the items.
+    slots: Vec<Arc<Slot>>,
     queries: BTreeMap<Arc<str>, Arc<QueryStats>>,
     families: Vec<FamilyPlace>,
     blocks: Vec<Block>,
@@ -130,8 +132,8 @@ pub struct Slot {
     query: Arc<Query>,
     /// Where the result is from.
     target: Arc<Target>,
-    limits: ResultLimits,
-    pub(crate) plan: Plan,
+    limits: Arc<ResultLimits>,
+    pub(crate) plan: Arc<Plan>,
     stats: Arc<QueryStats>,
     totals: Arc<Totals>,
     current: ArcSwapOption<Published>,
@@ -148,9 +150,9 @@ pub struct Slot {
 struct Published {
     at: BootTime,
     expires: BootTime,
-    fragments: Vec<Bytes>,
+    fragments: Fragments,
     /// The compressed forms of the large fragments, with their places, in that order.
-    packed: Vec<(usize, Arc<Packed>)>,
+    packed: Box<[(usize, Arc<Packed>)]>,
     series: i64,
     bytes: i64,
 }
@@ -189,21 +191,28 @@ impl Snapshot {
         let id = 1 + self.totals.layouts.fetch_add(1, Relaxed);
         let mut layout = Layout { id, ..Layout::default() };
         let mut places = Vec::with_capacity(items.len());
+        let mut common = Common::default();
         for spec in items {
             let stats = layout
                 .queries
                 .entry(Arc::clone(&spec.query.name))
                 .or_insert_with(|| old.queries.get(&spec.query.name).map(Arc::clone).unwrap_or_default());
             let id = ItemId { query: Arc::clone(&spec.query.name), target: Arc::clone(&spec.target.name) };
-            let slot = match old.slots.get(&id) {
-                Some(before) => before.for_item(spec),
-                None => Arc::new(Slot::new(id, spec, Arc::clone(stats), Arc::clone(&self.totals))),
+            let mut new =
+                || Slot::new(id.clone(), spec, &mut common, (Arc::clone(stats), Arc::clone(&self.totals)));
+            let slot = match old.slot(&id) {
+                Some(before) => before.for_item(spec, new),
+                None => Arc::new(new()),
             };
             slot.limit_age(spec.expire_after);
             places.push(slot);
         }
-        // Together: one by one, in their order, they would leave each node of the map half empty.
-        layout.slots = places.iter().map(|slot| (slot.id.clone(), Arc::clone(slot))).collect();
+        layout.slots.clone_from(&places);
+        layout.slots.sort_by(|a, b| a.id.cmp(&b.id));
+        // Of several with one name the last counts.
+        layout.slots.reverse();
+        layout.slots.dedup_by(|a, b| a.id == b.id);
+        layout.slots.reverse();
         layout.names = Names::of(items);
         layout.families = families(&layout.slots);
         layout.blocks = Block::of(&layout.slots);
@@ -211,8 +220,8 @@ impl Snapshot {
         layout.shared = shared(&layout.families);
         let layout = Arc::new(layout);
         self.layout.store(Arc::clone(&layout));
-        for (id, slot) in &old.slots {
-            if !layout.slots.get(id).is_some_and(|new| Arc::ptr_eq(new, slot)) {
+        for slot in &old.slots {
+            if !layout.slot(&slot.id).is_some_and(|new| Arc::ptr_eq(new, slot)) {
                 slot.clear();
             }
         }
@@ -274,7 +283,7 @@ impl Snapshot {
 
     /// Lets go of what is beyond its age limit. A reader does not see it anyway; this frees it and counts it out.
     pub fn sweep(&self, now: BootTime) {
-        for slot in self.layout.load().slots.values() {
+        for slot in &self.layout.load().slots {
             let current = slot.current.load();
             if let Some(published) = current.as_ref()
                 && published.expires <= now
@@ -292,12 +301,12 @@ impl Snapshot {
 
     /// Whether each item has been tried once, successfully or not.
     pub fn all_tried(&self) -> bool {
-        self.layout.load().slots.values().all(|slot| slot.tried.load(Relaxed))
+        self.layout.load().slots.iter().all(|slot| slot.tried.load(Relaxed))
     }
 
     /// How many items have not been tried yet.
     pub fn untried(&self) -> usize {
-        self.layout.load().slots.values().filter(|slot| !slot.tried.load(Relaxed)).count()
+        self.layout.load().slots.iter().filter(|slot| !slot.tried.load(Relaxed)).count()
     }
 
     /// Series that are held.
@@ -372,11 +381,36 @@ impl Snapshot {
     }
 }
 
+/// What many items have in common, held once.
+#[derive(Debug, Default)]
+struct Common {
+    limits: HashSet<Arc<ResultLimits>>,
+    /// By the address of the query, which the specs hold.
+    plans: HashMap<*const Query, Arc<Plan>>,
+}
+
+impl Common {
+    fn limits(&mut self, limits: ResultLimits) -> Arc<ResultLimits> {
+        share(limits, &mut self.limits)
+    }
+
+    fn plan(&mut self, query: &Arc<Query>) -> Arc<Plan> {
+        Arc::clone(self.plans.entry(Arc::as_ptr(query)).or_insert_with(|| Arc::new(Plan::new(query))))
+    }
+}
+
+impl Layout {
+    fn slot(&self, id: &ItemId) -> Option<&Arc<Slot>> {
+        let place = self.slots.binary_search_by(|slot| slot.id.cmp(id)).ok()?;
+        Some(&self.slots[place])
+    }
+}
+
 /// The families in the order of their names, each with its sources in the order of the items.
-fn families(slots: &BTreeMap<ItemId, Arc<Slot>>) -> Vec<FamilyPlace> {
+fn families(slots: &[Arc<Slot>]) -> Vec<FamilyPlace> {
     let mut families: BTreeMap<&str, FamilyPlace> = BTreeMap::new();
     let mut targets: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
-    for slot in slots.values() {
+    for slot in slots {
         for (fragment, metric) in slot.plan.family_metrics().enumerate() {
             let family = &slot.query.metrics[metric].family;
             let place = families.entry(&family.name).or_insert_with(|| FamilyPlace {
@@ -460,13 +494,18 @@ impl Totals {
 }
 
 impl Slot {
-    fn new(id: ItemId, spec: &ItemSpec, stats: Arc<QueryStats>, totals: Arc<Totals>) -> Self {
+    fn new(
+        id: ItemId,
+        spec: &ItemSpec,
+        common: &mut Common,
+        (stats, totals): (Arc<QueryStats>, Arc<Totals>),
+    ) -> Self {
         Self {
             id,
             query: Arc::clone(&spec.query),
             target: Arc::clone(&spec.target),
-            limits: spec.limits,
-            plan: Plan::new(&spec.query, &spec.target),
+            limits: common.limits(spec.limits),
+            plan: common.plan(&spec.query),
             stats,
             totals,
             current: ArcSwapOption::empty(),
@@ -480,13 +519,12 @@ impl Slot {
 
     /// The place of the item as it is now: this one, if nothing about its samples has changed; a new one with this one's
     /// result, if only their HELP has; else an empty one.
-    fn for_item(self: &Arc<Self>, spec: &ItemSpec) -> Arc<Self> {
+    fn for_item(self: &Arc<Self>, spec: &ItemSpec, new: impl FnOnce() -> Self) -> Arc<Self> {
         let same_query = self.query == spec.query;
-        if same_query && self.target == spec.target && self.limits == spec.limits {
+        if same_query && self.target == spec.target && *self.limits == spec.limits {
             return Arc::clone(self);
         }
-        let id = self.id.clone();
-        let new = Self::new(id, spec, Arc::clone(&self.stats), Arc::clone(&self.totals));
+        let new = new();
         if self.says() != new.says() {
             return Arc::new(new);
         }
@@ -501,6 +539,16 @@ impl Slot {
         new.last_success_ms.store(self.last_success_ms.load(Relaxed), Relaxed);
         new.record.follow(&self.record);
         Arc::new(new)
+    }
+
+    /// How large an answer may be.
+    pub(crate) fn limits(&self) -> &ResultLimits {
+        &self.limits
+    }
+
+    /// Makes lines of an answer, or says why it does not fit.
+    pub(crate) fn map(&self, rows: &Rows) -> Result<Mapped, Failure> {
+        self.plan.map(&self.query, &self.target, *self.limits, rows)
     }
 
     /// Whether there is a result.

@@ -4,7 +4,11 @@
 //! comments and executable comments, never by searching the text. It is one of three guards, beside the account's
 //! privileges and a READ ONLY session: none of them is enough alone.
 
-use std::{fmt::Write as _, ops::Range, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    ops::Range,
+    time::Duration,
+};
 
 use crate::driver::Flavour;
 
@@ -102,10 +106,10 @@ impl Statement {
 
     /// The text as it is sent to a server of this flavour, with a comment that tells its DBA who asks (`tag`) and,
     /// where a `limit` is given, the time after which the server is to end it.
-    pub fn limited(&self, flavour: Flavour, tag: &str, limit: Duration) -> Limited {
+    pub fn limited(&self, flavour: Flavour, tag: impl fmt::Display, limit: Duration) -> Limited {
         let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
         // A name that could end the comment does not get past the configuration; this does not rely on it.
-        let tag = tag.replace("*/", "* /");
+        let tag = tag.to_string().replace("*/", "* /");
         let mut sql = String::with_capacity(self.sql.len() + tag.len() + 80);
         let mut session_limit_ms = None;
         match flavour {

@@ -67,7 +67,7 @@ impl Keeper {
 
     /// These are the items now.
     pub(crate) fn hold(&self, items: &[Arc<Item>]) {
-        let by_name = items.iter().map(|item| (Arc::clone(item.name()), Arc::clone(item)));
+        let by_name = items.iter().map(|item| (item.id().to_string().into(), Arc::clone(item)));
         self.current.0.store(Arc::new(by_name.collect()));
     }
 
@@ -83,7 +83,8 @@ impl Keeper {
             Ok(None) => return,
             Err(_) => (None, false),
         };
-        self.history.ran(item.name(), Run { at: UNIX_EPOCH + since_epoch(), value, has_result });
+        self.history
+            .ran(&item.id().to_string().into(), Run { at: UNIX_EPOCH + since_epoch(), value, has_result });
     }
 
     /// The intervals that hold in place of the configuration's.

@@ -27,7 +27,7 @@ fn check_within(
     table: &[&str],
     expected: Expect,
 ) {
-    let text = match Plan::new(&query, &target).map(&query, limits, &rows(limits, columns, table)) {
+    let text = match Plan::new(&query).map(&query, &target, limits, &rows(limits, columns, table)) {
         Ok(mapped) => describe(&mapped),
         Err(failure) => format!("{failure}\n"),
     };

@@ -89,7 +89,7 @@ impl World {
             Arc::new(Semaphore::new(1))
         };
         let permit = lanes.try_acquire_owned().unwrap();
-        let start_by = Instant::now() + item.spec.timeout;
+        let start_by = Instant::now() + item.timeout();
         async move { item.run(permit, start_by).await }
     }
 

@@ -85,7 +85,7 @@ impl Item {
         let admission = self.lanes.admission(Instant::now() + QUEUE).await;
         let (begun, answers) = (Instant::now(), self.lanes.answers());
         let connected = if let Ok(admission) = admission {
-            self.lanes.connect(admission, begun + self.spec.timeout).await
+            self.lanes.connect(admission, begun + self.rules.timeout).await
         } else {
             let message =
                 "this host opens too many connections already: raise max_connects, or try fewer targets";
@@ -114,7 +114,7 @@ impl Item {
             Err(error) => trial.failure = Some(error.failure),
         }
         if let Some(rows) = &trial.rows {
-            match self.slot.plan.map(&self.spec.query, self.spec.limits, rows) {
+            match self.slot.map(rows) {
                 Ok(mapped) => trial.mapping = Some(self.shown(mapped)),
                 Err(failure) => trial.failure = Some(failure),
             }
@@ -124,7 +124,7 @@ impl Item {
 
     fn shown(&self, mapped: Mapped) -> Mapping {
         let families = self.slot.plan.family_metrics().zip(mapped.fragments).map(|(metric, lines)| {
-            let family = Arc::clone(&self.spec.query.metrics[metric].family);
+            let family = Arc::clone(&self.query.metrics[metric].family);
             FamilyText { family, lines: if lines.is_empty() { Vec::new() } else { vec![lines] } }
         });
         let mut dropped = DROPPED.map(|reason| (reason, 0));

@@ -2,7 +2,6 @@
 //! family's text comes in parts that belong to one of these blocks.
 
 use std::{
-    collections::BTreeMap,
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
@@ -13,7 +12,7 @@ use std::{
     },
 };
 
-use super::{FamilyPlace, ItemId, Slot};
+use super::{FamilyPlace, Slot};
 
 /// Items of a block. Fewer mean more counts to look at, more mean that more text is joined and compressed anew for each
 /// result that changes.
@@ -55,9 +54,9 @@ pub(super) struct Tally {
 
 impl Block {
     /// Blocks of all items, in their order. From now on the items count their changes here.
-    pub(super) fn of(slots: &BTreeMap<ItemId, Arc<Slot>>) -> Vec<Self> {
+    pub(super) fn of(slots: &[Arc<Slot>]) -> Vec<Self> {
         let mut blocks: Vec<Self> = Vec::new();
-        for slot in slots.values() {
+        for slot in slots {
             let fits = |block: &&mut Self| block.slots.len() < BLOCK && block.query() == &slot.id.query;
             if let Some(block) = blocks.last_mut().filter(fits) {
                 block.slots.push(Arc::clone(slot));

@@ -98,7 +98,7 @@ impl Slot {
 
     /// All that decides what its lines say. Results of equal ones are interchangeable.
     pub(super) fn says(&self) -> impl PartialEq + Debug + '_ {
-        (self.limits, &self.plan, self.target.data(), self.query.yields())
+        (&self.limits, &self.target.labels, self.target.data(), self.query.yields())
     }
 
     /// A number that stands for it from one process to the next. `Debug` spells out every part, and no secret.
@@ -121,7 +121,8 @@ impl Slot {
             if !is_valid(&fragment) {
                 return None;
             }
-            mapped.series += self.plan.series_in(family, lines(&fragment).map(|(_, series)| series))?;
+            let series = lines(&fragment).map(|(_, series)| series);
+            mapped.series += self.plan.series_in(&self.query, &self.target, family, series)?;
             mapped.fragments.push(fragment);
         }
         (text.is_empty() && mapped.series <= self.limits.series).then_some(mapped)

@@ -42,8 +42,12 @@ pub(super) fn simple(name: &str, family: &str) -> Query {
 
 /// Publishes the rows `who|n` as read at this second.
 pub(super) fn publish(snapshot: &Snapshot, slot: &Arc<Slot>, second: u64, table: &[&str]) {
-    let mapped =
-        slot.plan.map(&slot.query, ResultLimits::default(), &rows(ResultLimits::default(), "who|n", table));
+    let mapped = slot.plan.map(
+        &slot.query,
+        &slot.target,
+        ResultLimits::default(),
+        &rows(ResultLimits::default(), "who|n", table),
+    );
     snapshot.publish(slot, mapped.unwrap(), at(second), AGE).unwrap();
 }
 
@@ -273,7 +277,7 @@ fn the_families_about_queries_tell_items_age_and_what_was_dropped() {
     publish(&snapshot, &slots[0], 0, &["a|1", "a|2", "b|x"]);
     publish(&snapshot, &slots[1], 0, &["a|1"]);
     publish(&snapshot, &slots[2], 0, &["a|1"]);
-    let mapped = Mapped { cut: 3, fragments: vec![Bytes::new()], ..Mapped::default() };
+    let mapped = Mapped { cut: 3, fragments: vec![Bytes::new()].into(), ..Mapped::default() };
     snapshot.publish(&slots[2], mapped, at(0), AGE).unwrap();
     // The wall clock is not the test's to set.
     slots[0].last_success_ms.store(1_700_000_000_500, Relaxed);
@@ -303,7 +307,7 @@ fn who_would_make_the_page_too_large_is_refused_and_nobody_else_loses_anything()
     let slots = arrange(&snapshot, &[simple("a", "f")], &["t1", "t2"]);
     let mapped = |slot: &Arc<Slot>, table: &[&str]| {
         let limits = ResultLimits::default();
-        slot.plan.map(&slot.query, limits, &rows(limits, "who|n", table)).unwrap()
+        slot.plan.map(&slot.query, &slot.target, limits, &rows(limits, "who|n", table)).unwrap()
     };
     let publish = |slot, table: &[&str]| snapshot.publish(slot, mapped(slot, table), at(0), AGE);
     publish(&slots[0], &["ada|1", "bob|2"]).unwrap();

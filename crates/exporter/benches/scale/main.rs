@@ -97,7 +97,8 @@ fn main() -> ExitCode {
     support::main("scale", |words| match words {
         [] => bench(&TIMES),
         ["short"] => scene::unjudged(|| bench(&SHORT)),
-        _ => Err("the only argument is `short`".into()),
+        ["memory"] => only_memory(),
+        _ => Err("arguments are `short`, or `memory` for that part alone".into()),
     })
 }
 
@@ -137,6 +138,14 @@ fn large(even: &Scene, times: &Times, timeline: Timeline) -> Result<bool> {
     println!("  {} of {} ticks, {} retries; p99 lateness {p99:.2} ms", ticks.kept, ticks.due, ticks.extra);
     passed &= floor("ticks kept", ticks.kept_share(), KEPT);
     Ok(passed & memory(&large)?)
+}
+
+/// The memory of the thousand targets, with nothing beside them.
+fn only_memory() -> Result<bool> {
+    println!("\n{}", LARGE.describe());
+    let large = Scene::start(LARGE, Duration::ZERO, scene::timeline()?)?;
+    thread::sleep(TIMES.warm_up);
+    memory(&large)
 }
 
 fn memory(scene: &Scene) -> Result<bool> {

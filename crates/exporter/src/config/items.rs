@@ -1,12 +1,12 @@
 //! Items: each query on each target that it reaches, with its settings, and labels that do not collide.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
 use super::{
-    ItemConfig,
+    ItemConfig, ItemSettings,
     field::{At, nearest},
     glob,
     queries::CheckedQuery,
@@ -58,6 +58,7 @@ impl Parts {
         self.unknown_overrides(found);
         let mut cascade = Cascade::default();
         let mut items = Items::default();
+        let mut known: HashSet<Arc<ItemSettings>> = HashSet::new();
         let mut used = BTreeSet::new();
         for query in &self.queries {
             let reached = self.reached(found, query);
@@ -81,21 +82,18 @@ impl Parts {
                 if member.paused {
                     items.n_paused += 1;
                 } else if let (Some(query), Some(settings)) = (&query.query, settings) {
-                    items.list.push(ItemConfig {
-                        target: Arc::clone(&member.target),
-                        query: Arc::clone(query),
-                        interval: settings.interval,
-                        timeout: settings.timeout,
-                        expire_after: settings.expire_after,
-                        on_failure: settings.on_failure,
-                        retry_after: settings.retry_after,
-                        limits: settings.limits,
-                        written: settings.written,
+                    let settings = known.get(&settings).cloned().unwrap_or_else(|| {
+                        let new = Arc::new(settings);
+                        known.insert(Arc::clone(&new));
+                        new
                     });
+                    let target = Arc::clone(&member.target);
+                    items.list.push(ItemConfig { target, query: Arc::clone(query), settings });
                 }
             }
         }
         self.idle_groups(found, &used);
+        items.list.shrink_to_fit();
         items
     }
 

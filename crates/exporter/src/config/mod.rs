@@ -38,7 +38,7 @@ mod unknown;
 mod web;
 mod yaml;
 
-use std::{collections::BTreeMap, fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, io, ops::Deref, path::Path, sync::Arc, time::Duration};
 
 use fleet_collector::{
     query::{Query, ResultLimits},
@@ -109,6 +109,13 @@ pub(crate) struct ItemConfig {
     pub(crate) target: Arc<Target>,
     /// What.
     pub(crate) query: Arc<Query>,
+    /// How; held once for all items with the same.
+    settings: Arc<ItemSettings>,
+}
+
+/// How an item runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ItemSettings {
     /// How often.
     pub(crate) interval: Duration,
     /// How long a run may take: at most the interval.
@@ -123,6 +130,14 @@ pub(crate) struct ItemConfig {
     pub(crate) limits: ResultLimits,
     /// What of these is written, and does not follow from another interval.
     written: Written,
+}
+
+impl Deref for ItemConfig {
+    type Target = ItemSettings;
+
+    fn deref(&self) -> &ItemSettings {
+        &self.settings
+    }
 }
 
 impl ItemConfig {
@@ -140,12 +155,13 @@ impl ItemConfig {
     #[must_use]
     pub(crate) fn at_interval(&self, interval: Duration) -> Self {
         let (expire_after, retry_after) = self.written.at(interval, self.timeout);
-        Self { interval, expire_after, retry_after, ..self.clone() }
+        let settings = ItemSettings { interval, expire_after, retry_after, ..(*self.settings).clone() };
+        Self { settings: Arc::new(settings), ..self.clone() }
     }
 }
 
 /// What a failed run does to the last good result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum OnFailure {
     /// It is shown until it expires.
     Keep,

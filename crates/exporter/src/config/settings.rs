@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use fleet_collector::query::ResultLimits;
 
 use super::{
-    OnFailure,
+    ItemSettings, OnFailure,
     field::{At, Field, Setting, Word as _, Wrong, read, read_with},
     raw::{RawResultLimits, RawSettings, RawTiming},
     report::{Findings, Place},
@@ -193,7 +193,7 @@ fn retry_within(retry_after: Duration, interval: Duration) -> Option<Duration> {
 }
 
 /// Lengths that follow from an interval unless they are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Written {
     expire_after: Option<Duration>,
     retry_after: Option<Duration>,
@@ -206,18 +206,6 @@ impl Written {
         let retry_after = self.retry_after.unwrap_or_else(|| usual_retry_after(interval));
         (expire_after, retry_within(retry_after, interval))
     }
-}
-
-/// What an item gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Effective {
-    pub(super) interval: Duration,
-    pub(super) timeout: Duration,
-    pub(super) expire_after: Duration,
-    pub(super) on_failure: OnFailure,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) limits: ResultLimits,
-    pub(super) written: Written,
 }
 
 /// Gives items their settings, and says once for each pair of places that two of them do not fit.
@@ -233,7 +221,7 @@ impl Cascade {
         layers: &Layers<'_>,
         item: fmt::Arguments<'_>,
         found: &mut Findings,
-    ) -> Option<Effective> {
+    ) -> Option<ItemSettings> {
         let Timing { interval, timeout, expire_after, on_failure, retry_after } = layers.timing()?;
         if timeout.value > interval.value {
             self.misfit(&timeout, "timeout", &interval, item, found);
@@ -242,7 +230,7 @@ impl Cascade {
         if expire_after.value < interval.value {
             self.misfit(&expire_after, "expire_after", &interval, item, found);
         }
-        Some(Effective {
+        Some(ItemSettings {
             interval: interval.value,
             timeout: timeout.value,
             expire_after: expire_after.value,
