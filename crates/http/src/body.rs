@@ -17,6 +17,9 @@ use crate::builds::Built;
 /// reader has taken anything.
 const FRAME: usize = 64 << 10;
 
+/// Smaller chunks are joined to frames. Sending a page in pieces of 2 KB would cost half as much again.
+const JOIN_BELOW: usize = 16 << 10;
+
 /// A body of chunks, sent in frames.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -55,16 +58,34 @@ impl Page {
     }
 
     fn next_frame(&mut self) -> Option<Bytes> {
-        let chunk = match &self.chunks {
-            Chunks::One(chunk) => (self.next == 0).then_some(chunk),
-            Chunks::Shared(built) => built.chunks().get(self.next),
-        }?;
+        let chunks = match &self.chunks {
+            Chunks::One(chunk) => std::slice::from_ref(chunk),
+            Chunks::Shared(built) => built.chunks(),
+        };
+        let small = small_ones(&chunks[self.next..]);
+        if small > 1 {
+            let frame: Bytes = chunks[self.next..self.next + small].concat().into();
+            self.next += small;
+            self.remaining -= frame.len() as u64;
+            return Some(frame);
+        }
+        let chunk = chunks.get(self.next)?;
         let end = chunk.len().min(self.sent + FRAME);
         let frame = chunk.slice(self.sent..end);
         (self.next, self.sent) = if end == chunk.len() { (self.next + 1, 0) } else { (self.next, end) };
         self.remaining -= frame.len() as u64;
         Some(frame)
     }
+}
+
+/// How many of the first chunks make one frame together.
+fn small_ones(chunks: &[Bytes]) -> usize {
+    let mut length = 0;
+    let fits = |chunk: &&Bytes| {
+        length += chunk.len();
+        chunk.len() < JOIN_BELOW && length <= FRAME
+    };
+    chunks.iter().take_while(fits).count()
 }
 
 impl From<String> for Page {
@@ -123,14 +144,40 @@ mod tests {
     }
 
     #[test]
+    fn small_chunks_are_joined_to_frames_and_a_frame_is_never_too_large() {
+        let sizes = [
+            3,
+            5,
+            JOIN_BELOW,
+            JOIN_BELOW - 1,
+            JOIN_BELOW - 2,
+            JOIN_BELOW - 3,
+            JOIN_BELOW - 4,
+            9,
+            7,
+            FRAME + 1,
+        ];
+        let chunks: Vec<Bytes> =
+            (b'a'..).zip(sizes).map(|(letter, size)| vec![letter; size].into()).collect();
+        let text = chunks.concat();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let mut page = Page::of_scrape(Arc::new(Built::of(chunks)), permit);
+        let frames: Vec<Bytes> = std::iter::from_fn(|| page.next_frame()).collect();
+        let lengths: Vec<_> = frames.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [8, JOIN_BELOW, 4 * JOIN_BELOW - 10 + 9, 7, FRAME, 1]);
+        assert!(frames.concat() == text);
+    }
+
+    #[test]
     fn a_page_is_sent_whole_to_each_of_its_readers_and_each_gives_its_permit_back() {
         let permits = Arc::new(Semaphore::new(2));
-        let built = Arc::new(Built::of(vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")]));
+        let built = Arc::new(Built::of(vec![vec![b'a'; JOIN_BELOW].into(), Bytes::from_static(b"de")]));
         for _ in 0..2 {
             let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
             let page = Page::of_scrape(Arc::clone(&built), permit);
             assert_eq!(permits.available_permits(), 1);
-            check(page, &[(Some(5), false), (Some(2), false), (Some(0), true)]);
+            let length = JOIN_BELOW as u64 + 2;
+            check(page, &[(Some(length), false), (Some(2), false), (Some(0), true)]);
             assert_eq!(permits.available_permits(), 2);
         }
     }

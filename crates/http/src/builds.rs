@@ -98,10 +98,13 @@ impl Drop for Built {
     }
 }
 
+/// Smaller chunks count for each page that has them: knowing each of them would take longer than sending it.
+const COUNTED_ONCE: usize = 4 << 10;
+
 /// The memory of pages that are being sent. Pages of different moments share what has not changed between them.
 #[derive(Debug, Default)]
 struct Held {
-    /// How many pages have each chunk, by where it lies and how long it is.
+    /// How many pages have each large chunk, by where it lies and how long it is.
     chunks: Mutex<HashMap<(usize, usize), usize>>,
     bytes: AtomicU64,
 }
@@ -112,8 +115,9 @@ impl Held {
     }
 
     fn add(&self, chunks: &[Bytes]) {
+        self.bytes.fetch_add(small(chunks), Relaxed);
         let mut held = self.chunks();
-        for chunk in chunks {
+        for chunk in chunks.iter().filter(|chunk| chunk.len() >= COUNTED_ONCE) {
             let pages = held.entry(place(chunk)).or_default();
             *pages += 1;
             if *pages == 1 {
@@ -123,8 +127,9 @@ impl Held {
     }
 
     fn remove(&self, chunks: &[Bytes]) {
+        self.bytes.fetch_sub(small(chunks), Relaxed);
         let mut held = self.chunks();
-        for chunk in chunks {
+        for chunk in chunks.iter().filter(|chunk| chunk.len() >= COUNTED_ONCE) {
             let Some(pages) = held.get_mut(&place(chunk)) else { continue };
             *pages -= 1;
             if *pages == 0 {
@@ -133,6 +138,11 @@ impl Held {
             }
         }
     }
+}
+
+/// Bytes of the small chunks.
+fn small(chunks: &[Bytes]) -> u64 {
+    chunks.iter().map(|chunk| chunk.len() as u64).filter(|length| *length < COUNTED_ONCE as u64).sum()
 }
 
 /// What tells a chunk from all others, while it is there.
@@ -282,13 +292,14 @@ mod tests {
     #[test]
     fn what_pages_have_in_common_is_held_once() {
         let builds = Builds::default();
-        let (common, old, new) = (Bytes::from(vec![b'c'; 100]), Bytes::from("old"), Bytes::from("newer"));
-        let first = builds.count(vec![common.clone(), old]);
-        let second = builds.count(vec![common.clone(), new, common]);
+        let common = Bytes::from(vec![b'c'; COUNTED_ONCE]);
+        let (old, new) = (Bytes::from("old"), Bytes::from("newer"));
+        let first = builds.count(vec![common.clone(), old.clone()]);
+        let second = builds.count(vec![common.clone(), old, new, common]);
         let held = || builds.held.bytes.load(Relaxed);
-        assert_eq!((first.length(), second.length(), held()), (103, 205, 108));
+        assert_eq!((first.length(), second.length(), held()), (4099, 8200, 4096 + 3 + 8));
         drop(first);
-        assert_eq!(held(), 105);
+        assert_eq!(held(), 4096 + 8);
         drop(second);
         assert_eq!((held(), builds.held.chunks().len()), (0, 0));
     }

@@ -46,11 +46,14 @@ pub(crate) trait Form {
     /// Whether runs that are joined to larger ones are there twice.
     const RUNS_ARE_COPIES: bool;
 
+    /// Text of about this length follows.
+    fn expect(&mut self, _text: u64) {}
+
     /// Begins a run.
     fn begin(&mut self) -> Self::Output<'_>;
 
     /// The page of these runs: its chunks, to be sent in this order.
-    fn page<'a>(runs: impl Iterator<Item = &'a Joined>) -> Vec<Bytes>;
+    fn page<'a>(&self, runs: impl Iterator<Item = &'a Joined>) -> Vec<Bytes>;
 }
 
 /// A family of the exporter's own, with its lines.
@@ -217,14 +220,20 @@ impl Kept {
         let now = reading.now();
         self.rollups.update(&page.rollups, now, (), F::SEGMENT, form);
         let results = Results { page: &page, reading };
-        self.results.update(&results, now, Present::default(), F::SEGMENT, form);
+        let unchanged = self.results.update(&results, now, Present::default(), F::SEGMENT, form);
         let runs = Runs(self.rollups.runs().chain(self.results.runs()).collect());
         self.all.update(&runs, now, (), RUN, form);
         let mut end = form.begin();
         page.write_end(&mut end);
         let end = end.finish();
         let runs = once(&own).chain(self.all.runs().map(|run| &**run)).chain(once(&end));
-        (F::page(runs), page.repeated)
+        let chunks = form.page(runs);
+        // What has changed since the last page will have changed until the next one, and would be kept for nothing.
+        if unchanged < self.results.text_length() / 2 {
+            self.results.forget();
+            self.all = Segments::default();
+        }
+        (chunks, page.repeated)
     }
 
     /// Bytes of the segments, in this form.

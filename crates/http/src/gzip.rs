@@ -122,7 +122,7 @@ impl Form for Deflater {
     }
 
     /// One member.
-    fn page<'a>(runs: impl Iterator<Item = &'a Joined>) -> Vec<Bytes> {
+    fn page<'a>(&self, runs: impl Iterator<Item = &'a Joined>) -> Vec<Bytes> {
         let (mut page, mut sum) = (Chunks::new(COPY_BELOW), Sum::default());
         page.push(&Bytes::from_static(&HEADER));
         for Joined { chunks, crc, text_length } in runs {
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn an_empty_page_is_a_member_too() {
-        let chunks = Deflater::page(std::iter::empty());
+        let chunks = Deflater::default().page(std::iter::empty());
         assert_eq!(chunks.concat(), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

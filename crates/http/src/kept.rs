@@ -45,19 +45,19 @@ struct Pages<F> {
 }
 
 impl Kept {
-    /// The page with everything on it, and the families that were left out.
+    /// The page with everything on it, results of about so many bytes, and the families that were left out.
     pub(crate) fn whole(
         &self,
         format: Format,
         encoding: Encoding,
         own: (Vec<OwnFamily>, Vec<FamilyText>),
-        reading: &Reading,
+        results: (&Reading, u64),
     ) -> (Vec<Bytes>, Vec<String>) {
         self.plain.let_go();
         self.gzip.let_go();
         match encoding {
-            Encoding::Identity => self.plain.whole(format, own, reading),
-            Encoding::Gzip => self.gzip.whole(format, own, reading),
+            Encoding::Identity => self.plain.whole(format, own, results),
+            Encoding::Gzip => self.gzip.whole(format, own, results),
         }
     }
 
@@ -83,10 +83,11 @@ impl<F: Form> Kind<F> {
         &self,
         format: Format,
         own: (Vec<OwnFamily>, Vec<FamilyText>),
-        reading: &Reading,
+        (reading, text): (&Reading, u64),
     ) -> (Vec<Bytes>, Vec<String>) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         let Pages { form, kept: all } = &mut *pages;
+        form.expect(text);
         // Taken out: what a panic leaves half done is gone with it.
         let mut kept = all.remove(&format).map(|(_, kept)| kept).unwrap_or_default();
         let page = kept.page(format, form, own, reading);
@@ -99,7 +100,8 @@ impl<F: Form> Kind<F> {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         let mut output = pages.form.begin();
         exposition::write(format, sources, &mut output);
-        F::page(std::iter::once(&output.finish()))
+        let page = output.finish();
+        pages.form.page(std::iter::once(&page))
     }
 
     fn count(&self, kept: &HashMap<Format, (Instant, exposition::Kept)>) {

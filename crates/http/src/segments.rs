@@ -44,7 +44,9 @@ struct Segment<C, P> {
     before: C,
     after: C,
     until: Option<BootTime>,
-    joined: Arc<Joined>,
+    text_length: u64,
+    /// None where it was let go.
+    joined: Option<Arc<Joined>>,
 }
 
 impl<C, P> Default for Segments<C, P> {
@@ -55,7 +57,8 @@ impl<C, P> Default for Segments<C, P> {
 
 impl<C: Clone + PartialEq, P> Segments<C, P> {
     /// Makes the segments those of the text at this moment, in this form. One that is written anew ends where it has
-    /// `size` bytes of text; or, unless it is small change, where one of the last segments starts.
+    /// `size` bytes of text; or, unless it is small change, where one of the last segments starts. Gives how much of the
+    /// text is as it was.
     pub(crate) fn update(
         &mut self,
         parts: &impl Parts<Carry = C, Pin = P>,
@@ -63,13 +66,15 @@ impl<C: Clone + PartialEq, P> Segments<C, P> {
         mut carry: C,
         size: u64,
         form: &mut impl Form,
-    ) {
+    ) -> u64 {
         let count = parts.count();
         let mut last = std::mem::take(&mut self.0).into_iter().peekable();
-        let mut part = 0;
+        let (mut part, mut unchanged) = (0, 0);
         while part < count {
-            let segment = match at(&mut last, part) {
-                Some(same) if same.holds(parts, now, &carry) => same,
+            let same = at(&mut last, part).filter(|last| last.holds(parts, now, &carry));
+            unchanged += same.as_ref().map_or(0, |same| same.text_length);
+            let segment = match same {
+                Some(same) if same.joined.is_some() => same,
                 _ => write(parts, part, carry, form.begin(), |part, length| {
                     length >= size || length >= size / 4 && starts(&mut last, part)
                 }),
@@ -78,10 +83,24 @@ impl<C: Clone + PartialEq, P> Segments<C, P> {
             carry = segment.after.clone();
             self.0.push(segment);
         }
+        unchanged
     }
 
+    /// Lets go of the text. What it was made of is known still, and so what has changed when it is made again.
+    pub(crate) fn forget(&mut self) {
+        for segment in &mut self.0 {
+            segment.joined = None;
+        }
+    }
+
+    /// What is there of the text, in its order: all of it, unless it was let go.
     pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Joined>> {
-        self.0.iter().map(|segment| &segment.joined)
+        self.0.iter().filter_map(|segment| segment.joined.as_ref())
+    }
+
+    /// How much text there is, here or let go.
+    pub(crate) fn text_length(&self) -> u64 {
+        self.0.iter().map(|segment| segment.text_length).sum()
     }
 
     /// Bytes that they hold.
@@ -148,7 +167,17 @@ fn write<P: Parts>(
         until = [until, of_part].into_iter().flatten().min();
     }
     let joined = Arc::new(output.finish());
-    Segment { start, stamps: stamps.into(), _pins: pins.into(), before, after, until, joined }
+    let text_length = joined.text_length;
+    Segment {
+        start,
+        stamps: stamps.into(),
+        _pins: pins.into(),
+        before,
+        after,
+        until,
+        text_length,
+        joined: Some(joined),
+    }
 }
 
 impl<C: PartialEq, P> Segment<C, P> {
@@ -209,7 +238,7 @@ mod tests {
     }
 
     fn update(segments: &mut Segments<usize, ()>, sizes: &[usize], until: Option<BootTime>, now: BootTime) {
-        segments.update(&Letters { sizes, until }, now, 0, 32 << 10, &mut Identity);
+        segments.update(&Letters { sizes, until }, now, 0, 32 << 10, &mut Identity::default());
     }
 
     /// Where each segment lies, and its length.
@@ -259,15 +288,33 @@ mod tests {
         drop(kept);
     }
 
+    #[test]
+    fn what_was_let_go_is_known_to_be_unchanged_and_is_written_again() {
+        let mut sizes = vec![10 * KIB; 12];
+        let mut segments = Segments::default();
+        let mut update = |sizes: &[usize], segments: &mut Segments<usize, ()>| {
+            segments.update(&Letters { sizes, until: None }, at(0), 0, 32 << 10, &mut Identity::default())
+        };
+        assert_eq!(update(&sizes, &mut segments), 0);
+        segments.forget();
+        assert_eq!((segments.bytes(), segments.text_length()), (0, 120 << 10));
+        sizes[5] = 11 * KIB;
+        assert_eq!(update(&sizes, &mut segments), 80 << 10);
+        assert_eq!(segments.bytes(), 121 << 10);
+        let places_then = places(&segments);
+        assert_eq!(update(&sizes, &mut segments), 121 << 10);
+        assert_eq!(places(&segments), places_then);
+    }
+
     proptest! {
         #[test]
         fn whatever_changes_the_text_is_that_of_the_parts(
             count in 0..40_usize,
-            changes in vec((0..40_usize, prop_oneof![Just(0), 1..3000_usize, Just(40 * KIB)]), 0..60),
+            changes in vec((0..40_usize, prop_oneof![Just(0), 1..3000_usize, Just(40 * KIB)], any::<bool>()), 0..60),
         ) {
             let mut sizes = vec![0; count];
             let mut segments = Segments::default();
-            for (part, size) in changes {
+            for (part, size, forgets) in changes {
                 if let Some(place) = sizes.get_mut(part) {
                     *place = size;
                 }
@@ -279,6 +326,9 @@ mod tests {
                 let lengths: Vec<_> = segments.runs().map(|run| run.bytes()).collect();
                 let (_, all_but_the_last) = lengths.split_last().unwrap_or((&0, &[]));
                 prop_assert!(all_but_the_last.iter().all(|length| *length >= 8 * KIB), "{lengths:?}");
+                if forgets {
+                    segments.forget();
+                }
             }
         }
     }

@@ -271,7 +271,8 @@ impl State {
     fn build_whole(&self, format: Format, encoding: Encoding) -> Vec<Bytes> {
         let reading = self.reading();
         let own = (self.own(), (self.sources.rollups)(Scope::Whole));
-        let (chunks, repeated) = self.kept.whole(format, encoding, own, &reading);
+        let text = u64::try_from(self.sources.snapshot.bytes()).unwrap_or_default();
+        let (chunks, repeated) = self.kept.whole(format, encoding, own, (&reading, text));
         self.log_repeated(&repeated);
         let held = |encoding| i64::try_from(self.kept.bytes(encoding)).unwrap_or(i64::MAX);
         self.metrics.joined_bytes.set(held(Encoding::Identity));
