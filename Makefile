@@ -35,7 +35,7 @@ bench: ## what a run costs beside a bare loop of the same client, and what loadi
 	@tests/servers/install
 	cargo bench -p fleet-query-exporter --locked --bench config --bench reload --bench reload_live --bench fleet
 
-bench-history: ## what the history bears and costs: 100 kills, five faults of its store, what it writes; about seven minutes
+bench-history: ## what the history bears and costs: 100 kills, five faults of its store, what it writes; about ten minutes
 	@tests/servers/install
 	cargo bench -p fleet-query-exporter --locked --bench history
 

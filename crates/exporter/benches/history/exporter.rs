@@ -114,6 +114,12 @@ impl Page {
         samples.collect()
     }
 
+    /// What it says of the history, but for what is zero.
+    pub fn history(&self) -> Vec<&str> {
+        let told = |line: &&str| line.starts_with("query_exporter_history_") && !line.ends_with(" 0");
+        self.text.lines().filter(told).collect()
+    }
+
     pub fn sum(&self, family: &str) -> f64 {
         self.samples(family).values().sum()
     }

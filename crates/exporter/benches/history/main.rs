@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         ref other if other.contains(&"--bench") => bench(other),
         _ => {
             println!(
-                "run by `make bench-history`, or `cargo bench --bench history -- [kills] [faults] [volume]`"
+                "run by `make bench-history`, or `cargo bench --bench history -- [kills | kills-sqlite | kills-mysql] [faults] [volume]`"
             );
             Ok(true)
         }
@@ -55,8 +55,11 @@ fn bench(arguments: &[&str]) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let mut good = true;
-        if wanted("kills") {
-            good &= kills::bench().await?;
+        if wanted("kills") || wanted("kills-sqlite") {
+            good &= kills::on_sqlite().await?;
+        }
+        if wanted("kills") || wanted("kills-mysql") {
+            good &= kills::on_mysql().await?;
         }
         if wanted("faults") {
             good &= faults::bench().await?;
