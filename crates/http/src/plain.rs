@@ -110,7 +110,9 @@ mod tests {
         form.expect(text);
         let pieces: Vec<Bytes> = sizes.iter().map(|size| vec![b'x'; *size].into()).collect();
         let mut run = form.begin();
-        pieces.iter().for_each(|piece| run.text(piece));
+        for piece in &pieces {
+            run.text(piece);
+        }
         let page = form.page(std::iter::once(&run.finish()));
         assert_eq!(page.concat(), pieces.concat());
         let shared = page.iter().all(|chunk| pieces.iter().any(|piece| piece.as_ptr() == chunk.as_ptr()));

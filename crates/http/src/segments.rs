@@ -292,7 +292,7 @@ mod tests {
     fn what_was_let_go_is_known_to_be_unchanged_and_is_written_again() {
         let mut sizes = vec![10 * KIB; 12];
         let mut segments = Segments::default();
-        let mut update = |sizes: &[usize], segments: &mut Segments<usize, ()>| {
+        let update = |sizes: &[usize], segments: &mut Segments<usize, ()>| {
             segments.update(&Letters { sizes, until: None }, at(0), 0, 32 << 10, &mut Identity::default())
         };
         assert_eq!(update(&sizes, &mut segments), 0);
