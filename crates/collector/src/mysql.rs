@@ -98,7 +98,13 @@ impl Session for MySqlSession {
         sql: &'a Arc<str>,
         rows: &'a mut Rows,
     ) -> BoxFuture<'a, Result<(), QueryError>> {
-        Box::pin(fetch(&mut self.connection, Arc::clone(sql), self.utc, rows))
+        Box::pin(async move {
+            let answer = fetch(&mut self.connection, Arc::clone(sql), self.utc, rows).await;
+            // What is kept for sending is then as long as this statement in place of 8 KiB, and what a large answer needed
+            // goes with it. Something was sent: sqlx does not bear to keep nothing.
+            self.connection.shrink_buffers();
+            answer
+        })
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
