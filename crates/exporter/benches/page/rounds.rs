@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     Result,
     client::{Client, Encoding},
-    support::process::Cpu,
+    support::process::Threads,
 };
 
 /// Turns of each side.
@@ -47,7 +47,7 @@ impl Side {
     }
 
     fn take_turn(&mut self, scrapes: usize) -> Result<()> {
-        let (began, before) = (Instant::now(), Cpu::of(self.pid)?);
+        let (began, before) = (Instant::now(), Threads::of(self.pid)?);
         let mut times = Vec::with_capacity(scrapes);
         for _ in 0..scrapes {
             let answer = self.client.scrape()?;
@@ -56,7 +56,7 @@ impl Side {
             }
             times.push(answer.time);
         }
-        let used = Cpu::of(self.pid)?.since(before).total();
+        let used = Threads::of(self.pid)?.since(&before);
         let besides = Duration::from_secs_f64(self.idle * began.elapsed().as_secs_f64());
         let cpu = used.saturating_sub(besides) / u32::try_from(scrapes)?;
         self.turns.push(Turn { cpu, time: median(times) });
@@ -66,9 +66,9 @@ impl Side {
 
 /// Has each side take its turns, with so many scrapes each; `publisher` is what works besides being scraped.
 pub fn alternate(sides: &mut [Side], scrapes: usize, publisher: u32) -> Result<()> {
-    let (began, before) = (Instant::now(), Cpu::of(publisher)?);
+    let (began, before) = (Instant::now(), Threads::of(publisher)?);
     std::thread::sleep(Duration::from_secs(5));
-    let idle = Cpu::of(publisher)?.since(before).total().as_secs_f64() / began.elapsed().as_secs_f64();
+    let idle = Threads::of(publisher)?.since(&before).as_secs_f64() / began.elapsed().as_secs_f64();
     for side in sides.iter_mut() {
         side.idle = if side.pid == publisher { idle } else { 0.0 };
         // One to warm up.
@@ -84,10 +84,10 @@ pub fn alternate(sides: &mut [Side], scrapes: usize, publisher: u32) -> Result<(
         let (cpu, time) = (ms(side.cpu()), ms(side.time()));
         let turns = |of: fn(&Turn) -> Duration| {
             let (low, high) = (side.turns.iter().map(of).min(), side.turns.iter().map(of).max());
-            format!("{:.2} to {:.2}", ms(low.unwrap_or_default()), ms(high.unwrap_or_default()))
+            format!("{:.3} to {:.3}", ms(low.unwrap_or_default()), ms(high.unwrap_or_default()))
         };
         println!(
-            "  {:<22} {cpu:>6.2} ms CPU ({}), {time:>6.2} ms until the last byte ({})",
+            "  {:<22} {cpu:>6.3} ms CPU ({}), {time:>6.3} ms until the last byte ({})",
             side.name,
             turns(|turn| turn.cpu),
             turns(|turn| turn.time),

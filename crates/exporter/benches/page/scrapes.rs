@@ -15,7 +15,7 @@ use crate::{
     ready,
     rounds::{Side, alternate, ms, ratio},
     support::exporter::Exporter,
-    support::process::Cpu,
+    support::process::Threads,
 };
 
 /// What a plain page may cost, in times of the floors.
@@ -93,7 +93,7 @@ pub fn gzip(fleet: &Fleet) -> Result<bool> {
     ];
     // One after the other, all that was published in between is compressed anew: what a scrape costs depends on how
     // long ago the last one was.
-    alternate(&mut sides, 100, exporter.pid())?;
+    alternate(&mut sides, 1000, exporter.pid())?;
     let [ours, theirs] = &sides;
     let ours_length = Client::connect(exporter.port(), gzip)?.page()?.len() as f64;
     let theirs_length = Client::connect(nginx.gzip_static, gzip)?.page()?.len() as f64;
@@ -107,7 +107,7 @@ pub fn gzip(fleet: &Fleet) -> Result<bool> {
 /// Milliseconds of CPU that it takes to compress the page whole at level 1.
 fn deflate_whole(page: &[u8]) -> Result<f64> {
     const TIMES: u32 = 10;
-    let before = Cpu::of(std::process::id())?;
+    let before = Threads::of(std::process::id())?;
     for _ in 0..TIMES {
         let mut encoder = DeflateEncoder::new(Vec::with_capacity(page.len() / 4), Compression::new(1));
         encoder.write_all(page)?;
@@ -115,7 +115,7 @@ fn deflate_whole(page: &[u8]) -> Result<f64> {
             return Err("nothing came of it".into());
         }
     }
-    Ok(ms(Cpu::of(std::process::id())?.since(before).total()) / f64::from(TIMES))
+    Ok(ms(Threads::of(std::process::id())?.since(&before)) / f64::from(TIMES))
 }
 
 /// The page as the gzip program makes it.

@@ -1,7 +1,10 @@
 //! What a process has used, from /proc; and child processes that do not outlive this one.
 
 use std::{
-    env, fs, io,
+    collections::HashMap,
+    env,
+    ffi::OsString,
+    fs, io,
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command},
@@ -36,6 +39,33 @@ impl Cpu {
 
     pub fn total(self) -> Duration {
         self.user + self.system
+    }
+}
+
+/// CPU time to the nanosecond, of each thread of a process. For what is too short for [`Cpu`].
+#[derive(Debug, Clone)]
+pub struct Threads(HashMap<OsString, Duration>);
+
+impl Threads {
+    pub fn of(pid: u32) -> Result<Self> {
+        let mut threads = HashMap::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?;
+            // A thread may end meanwhile.
+            let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            if let Some(nanos) = schedstat.split(' ').next().and_then(|nanos| nanos.parse().ok()) {
+                threads.insert(task.file_name(), Duration::from_nanos(nanos));
+            }
+        }
+        Ok(Self(threads))
+    }
+
+    /// What all of them have used since then, but for those that have ended.
+    pub fn since(&self, before: &Self) -> Duration {
+        let used = |(thread, now): (&OsString, &Duration)| {
+            now.saturating_sub(before.0.get(thread).copied().unwrap_or_default())
+        };
+        self.0.iter().map(used).sum()
     }
 }
 
