@@ -371,29 +371,49 @@ const TARGETS_OF_A_PIECE: usize = 16;
 /// which a reader knows it.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    rows: Vec<Row>,
-    /// Of each [`TARGETS_OF_A_PIECE`] targets the lines of each family.
-    pieces: Vec<[Bytes; TARGET_FAMILIES.len()]>,
+    /// Of each [`TARGETS_OF_A_PIECE`] targets.
+    pieces: Vec<OfTargets>,
     others: Vec<FamilyText>,
+}
+
+/// Some targets as they were, and what was written of them.
+#[derive(Debug, Default)]
+struct OfTargets {
+    rows: Vec<Row>,
+    texts: [Bytes; TARGET_FAMILIES.len()],
+}
+
+impl OfTargets {
+    /// Writes anew the families that say something else now.
+    fn update(&mut self, targets: &[Arc<TargetStats>]) {
+        let is_other = self.rows.len() != targets.len();
+        let mut changed = [is_other; TARGET_FAMILIES.len()];
+        if is_other {
+            self.rows = targets.iter().map(|target| Row::of(target)).collect();
+        }
+        for (row, target) in self.rows.iter_mut().zip(targets).filter(|(row, target)| !row.is_of(target)) {
+            let before = std::mem::replace(row, Row::of(target));
+            let is_relabelled = !Arc::ptr_eq(&before.shown_as, &row.shown_as);
+            for (changed, family) in changed.iter_mut().zip(&TARGET_FAMILIES) {
+                *changed |= is_relabelled || !(family.is_same)(&before, row);
+            }
+        }
+        for ((text, family), changed) in self.texts.iter_mut().zip(&TARGET_FAMILIES).zip(changed) {
+            if changed {
+                keep(text, family.text(&self.rows, text.len()));
+            }
+        }
+    }
 }
 
 impl Kept {
     /// The families about these targets, at this moment.
     pub(crate) fn target_families(&mut self, targets: &[Arc<TargetStats>]) -> Vec<FamilyText> {
-        let rows: Vec<_> = targets.iter().map(|target| Row::of(target)).collect();
-        let mut before = self.rows.chunks(TARGETS_OF_A_PIECE);
-        let mut pieces = std::mem::take(&mut self.pieces).into_iter();
-        for rows in rows.chunks(TARGETS_OF_A_PIECE) {
-            let (before, mut texts) = (before.next(), pieces.next().unwrap_or_default());
-            if before != Some(rows) {
-                for (text, family) in texts.iter_mut().zip(&TARGET_FAMILIES) {
-                    keep(text, family.text(rows));
-                }
-            }
-            self.pieces.push(texts);
+        self.pieces.resize_with(targets.len().div_ceil(TARGETS_OF_A_PIECE), OfTargets::default);
+        for (piece, targets) in self.pieces.iter_mut().zip(targets.chunks(TARGETS_OF_A_PIECE)) {
+            piece.update(targets);
         }
-        self.rows = rows;
-        let texts = |nth: usize| self.pieces.iter().map(move |texts| &texts[nth]);
+        let texts = |nth: usize| self.pieces.iter().map(move |piece| &piece.texts[nth]);
         let families =
             TARGET_FAMILIES.iter().enumerate().map(|(nth, TargetFamily { name, help, kind, .. })| {
                 let family = Family { name: (*name).to_owned(), help: (*help).to_owned(), kind: *kind };
@@ -446,7 +466,25 @@ struct Numbers {
 
 impl Row {
     fn of(target: &TargetStats) -> Self {
-        let numbers = Numbers {
+        let (shown_as, server) = (target.shown_as.load_full(), target.server.load_full());
+        Self { shown_as, server, numbers: Numbers::of(target) }
+    }
+
+    /// Whether the target is still like this.
+    fn is_of(&self, target: &TargetStats) -> bool {
+        self.numbers == Numbers::of(target)
+            && Arc::ptr_eq(&self.shown_as, &target.shown_as.load())
+            && address(self.server.as_ref()) == address(target.server.load().as_ref())
+    }
+}
+
+fn address(server: Option<&Arc<Server>>) -> Option<*const Server> {
+    server.map(Arc::as_ptr)
+}
+
+impl Numbers {
+    fn of(target: &TargetStats) -> Self {
+        Self {
             up: target.is_up(),
             last_success_ms: target.last_success_ms.load(Relaxed),
             successes: target.successes.load(Relaxed),
@@ -456,17 +494,7 @@ impl Row {
             connections: target.connections(),
             connects: target.connects.load(Relaxed),
             kills: target.kills.load(Relaxed),
-        };
-        Self { shown_as: target.shown_as.load_full(), server: target.server.load_full(), numbers }
-    }
-}
-
-impl PartialEq for Row {
-    fn eq(&self, other: &Self) -> bool {
-        let address = |server: &Option<Arc<Server>>| server.as_ref().map(Arc::as_ptr);
-        self.numbers == other.numbers
-            && Arc::ptr_eq(&self.shown_as, &other.shown_as)
-            && address(&self.server) == address(&other.server)
+        }
     }
 }
 
@@ -475,12 +503,16 @@ struct TargetFamily {
     name: &'static str,
     help: &'static str,
     kind: Kind,
+    /// Whether the lines of a target are the same, as far as its labels are.
+    is_same: fn(&Row, &Row) -> bool,
     write: fn(&mut Lines, &Row),
 }
 
 impl TargetFamily {
-    fn text(&self, rows: &[Row]) -> Bytes {
+    /// The lines, likely of about this length.
+    fn text(&self, rows: &[Row], likely: usize) -> Bytes {
         let mut lines = Lines::new(self.name);
+        lines.text.reserve(likely);
         for row in rows {
             (self.write)(&mut lines, row);
         }
@@ -493,6 +525,7 @@ static TARGET_FAMILIES: [TargetFamily; 10] = [
         name: "query_exporter_up",
         help: "1 if the last attempt to get an answer from the target had one, else 0",
         kind: Kind::Gauge,
+        is_same: |a, b| a.numbers.up == b.numbers.up,
         write: |lines, row| lines.of(row, u8::from(row.numbers.up)),
     },
     TargetFamily {
@@ -500,18 +533,23 @@ static TARGET_FAMILIES: [TargetFamily; 10] = [
         help: "what the target's server said of itself at the last connect, how TLS is asked for, and which guards it \
                refused",
         kind: Kind::Gauge,
+        is_same: |a, b| address(a.server.as_ref()) == address(b.server.as_ref()),
         write: target_info,
     },
     TargetFamily {
         name: "query_exporter_target_last_success_timestamp_seconds",
         help: "when a run on the target last succeeded, since the epoch; 0 if none has",
         kind: Kind::Gauge,
+        is_same: |a, b| a.numbers.last_success_ms == b.numbers.last_success_ms,
         write: |lines, row| lines.add_seconds(&row.shown_as.labels, row.numbers.last_success_ms),
     },
     TargetFamily {
         name: "query_exporter_runs_total",
         help: "runs of the target's items",
         kind: Kind::Counter,
+        is_same: |a, b| {
+            (a.numbers.successes, a.numbers.failures) == (b.numbers.successes, b.numbers.failures)
+        },
         write: |lines, row| {
             lines.add(&row.shown_as.labels, r#"outcome="success""#, row.numbers.successes);
             lines.add(&row.shown_as.labels, r#"outcome="failure""#, row.numbers.failures);
@@ -521,6 +559,7 @@ static TARGET_FAMILIES: [TargetFamily; 10] = [
         name: "query_exporter_ticks_missed_total",
         help: "ticks without a run: the last one still running, no permit in time, or the target down",
         kind: Kind::Counter,
+        is_same: |a, b| a.numbers.missed == b.numbers.missed,
         write: |lines, row| {
             for (reason, ticks) in MISSED.iter().zip(row.numbers.missed) {
                 lines.add(&row.shown_as.labels, &format!("reason=\"{reason}\""), ticks);
@@ -531,12 +570,14 @@ static TARGET_FAMILIES: [TargetFamily; 10] = [
         name: "query_exporter_target_failures_total",
         help: "failed runs on the target",
         kind: Kind::Counter,
+        is_same: |a, b| a.numbers.failures == b.numbers.failures,
         write: |lines, row| lines.of(row, row.numbers.failures),
     },
     TargetFamily {
         name: "query_exporter_target_failure_reason",
         help: "1 for the reason of the target's last run, where it failed",
         kind: Kind::Gauge,
+        is_same: |a, b| a.numbers.reason == b.numbers.reason,
         write: |lines, row| {
             if let Some(reason) = Reason::ALL.get(usize::from(row.numbers.reason)) {
                 lines.add(&row.shown_as.labels, &format!("reason=\"{reason}\""), 1);
@@ -547,18 +588,21 @@ static TARGET_FAMILIES: [TargetFamily; 10] = [
         name: "query_exporter_connections",
         help: "connections to the target that are open, or whose query may still run there",
         kind: Kind::Gauge,
+        is_same: |a, b| a.numbers.connections == b.numbers.connections,
         write: |lines, row| lines.of(row, row.numbers.connections.max(0)),
     },
     TargetFamily {
         name: "query_exporter_connects_total",
         help: "attempts to open a connection to the target",
         kind: Kind::Counter,
+        is_same: |a, b| a.numbers.connects == b.numbers.connects,
         write: |lines, row| lines.of(row, row.numbers.connects),
     },
     TargetFamily {
         name: "query_exporter_kills_total",
         help: "attempts to end one of our queries at the target by KILL",
         kind: Kind::Counter,
+        is_same: |a, b| a.numbers.kills == b.numbers.kills,
         write: |lines, row| lines.of(row, row.numbers.kills),
     },
 ];
