@@ -31,7 +31,7 @@ use crate::{
     share::share,
 };
 
-use blocks::{Block, Changes, Part, Tally};
+use blocks::{Blocks, Changes, Part};
 
 pub use cut::Cut;
 pub use kept::NotRestored;
@@ -94,7 +94,7 @@ struct Layout {
     slots: Vec<Arc<Slot>>,
     queries: BTreeMap<Arc<str>, Arc<QueryStats>>,
     families: Vec<FamilyPlace>,
-    blocks: Vec<Block>,
+    blocks: Blocks,
     parts: Vec<Part>,
     names: Names,
     /// For each item of a family that several queries feed on its target: its sources on that target.
@@ -215,7 +215,7 @@ impl Snapshot {
         layout.slots.reverse();
         layout.names = Names::of(items);
         layout.families = families(&layout.slots);
-        layout.blocks = Block::of(&layout.slots);
+        layout.blocks = Blocks::of(&layout.slots);
         layout.parts = Part::of(&layout.families);
         layout.shared = shared(&layout.families);
         let layout = Arc::new(layout);
@@ -347,17 +347,12 @@ impl Snapshot {
         let mut oldest = Lines::new("query_exporter_query_oldest_success_timestamp_seconds");
         let mut dropped = Lines::new("query_exporter_series_dropped_total");
         let mut labels_cut = Lines::new("query_exporter_labels_cut_total");
-        let mut blocks = layout.blocks.iter().peekable();
         for (name, stats) in &layout.queries {
             let labels = format!("query=\"{name}\"");
-            let mut tally = Tally::NONE;
-            // Both are in the order of the queries' names.
-            while let Some(block) = blocks.next_if(|block| block.query() == name) {
-                tally = tally.and(block.tally());
-            }
             if !cut.has_query(name) {
                 continue;
             }
+            let tally = layout.blocks.tally(name);
             let none = tally.items == 0;
             items.add_value(&labels, tally.items);
             stale.add_value(&labels, tally.stale);

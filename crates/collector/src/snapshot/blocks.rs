@@ -18,29 +18,38 @@ use super::{FamilyPlace, Slot};
 /// result that changes.
 const BLOCK: usize = 8;
 
-/// How often the items of a block have changed.
+/// Where an item counts its changes, with the others of its block. The counts of all blocks lie side by side, since a
+/// reader looks at each of them.
 #[derive(Debug, Default)]
-pub(super) struct Changes(AtomicU64);
+pub(super) struct Changes {
+    counts: Arc<[AtomicU64]>,
+    block: usize,
+}
 
 impl Changes {
     /// To be called behind each change: who sees the count sees the change.
     pub(super) fn add(&self) {
-        self.0.fetch_add(1, Release);
-    }
-
-    /// To be called before the items are looked at.
-    fn count(&self) -> u64 {
-        self.0.load(Acquire)
+        // An item that was never arranged has no block.
+        if let Some(count) = self.counts.get(self.block) {
+            count.fetch_add(1, Release);
+        }
     }
 }
 
-/// Neighbouring items of one query.
+/// All items as blocks.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    counts: Arc<[AtomicU64]>,
+    queries: BTreeMap<Arc<str>, BlocksOfQuery>,
+}
+
+/// Those of one query.
 #[derive(Debug)]
-pub(super) struct Block {
-    changes: Arc<Changes>,
-    slots: Vec<Arc<Slot>>,
-    /// The last tally, and at which count it was made.
-    tally: Mutex<Option<(u64, Tally)>>,
+struct BlocksOfQuery {
+    first: usize,
+    slots: Vec<Vec<Arc<Slot>>>,
+    /// Of each block the last tally, and at which count it was made.
+    tallies: Mutex<Vec<Option<(u64, Tally)>>>,
 }
 
 /// How the items of a query do.
@@ -52,45 +61,69 @@ pub(super) struct Tally {
     pub(super) oldest_success_ms: u64,
 }
 
-impl Block {
+impl Blocks {
     /// Blocks of all items, in their order. From now on the items count their changes here.
-    pub(super) fn of(slots: &[Arc<Slot>]) -> Vec<Self> {
-        let mut blocks: Vec<Self> = Vec::new();
+    pub(super) fn of(slots: &[Arc<Slot>]) -> Self {
+        let mut blocks: Vec<Vec<Arc<Slot>>> = Vec::new();
         for slot in slots {
-            let fits = |block: &&mut Self| block.slots.len() < BLOCK && block.query() == &slot.id.query;
-            if let Some(block) = blocks.last_mut().filter(fits) {
-                block.slots.push(Arc::clone(slot));
-            } else {
-                let slots = vec![Arc::clone(slot)];
-                blocks.push(Self { changes: Arc::default(), slots, tally: Mutex::default() });
+            let fits = |block: &&mut Vec<Arc<Slot>>| {
+                block.len() < BLOCK && block.last().is_some_and(|last| last.id.query == slot.id.query)
+            };
+            match blocks.last_mut().filter(fits) {
+                Some(block) => block.push(Arc::clone(slot)),
+                None => blocks.push(vec![Arc::clone(slot)]),
             }
         }
-        for Self { changes, slots, .. } in &blocks {
-            for slot in slots {
-                slot.changes.store(Arc::clone(changes));
+        let counts: Arc<[AtomicU64]> = blocks.iter().map(|_| AtomicU64::default()).collect();
+        let mut queries: BTreeMap<Arc<str>, BlocksOfQuery> = BTreeMap::new();
+        for (block, slots) in blocks.into_iter().enumerate() {
+            let changes = Arc::new(Changes { counts: Arc::clone(&counts), block });
+            for slot in &slots {
+                slot.changes.store(Arc::clone(&changes));
             }
+            let of_query = queries.entry(Arc::clone(&slots[0].id.query)).or_insert_with(|| BlocksOfQuery {
+                first: block,
+                slots: Vec::new(),
+                tallies: Mutex::default(),
+            });
+            of_query.slots.push(slots);
         }
-        blocks
+        Self { counts, queries }
     }
 
-    pub(super) fn query(&self) -> &Arc<str> {
-        &self.slots[0].id.query
+    /// How often the items of this block have changed. To be asked for before they are looked at.
+    fn count(&self, block: usize) -> u64 {
+        self.counts[block].load(Acquire)
     }
 
-    /// How its items do now.
-    pub(super) fn tally(&self) -> Tally {
-        let count = self.changes.count();
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        match *tally {
-            Some((at, tally)) if at == count => tally,
-            _ => tally.insert((count, self.tally_anew())).1,
+    /// How the items of this query do now.
+    pub(super) fn tally(&self, query: &str) -> Tally {
+        let Some(BlocksOfQuery { first, slots, tallies }) = self.queries.get(query) else {
+            return Tally::NONE;
+        };
+        let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.resize(slots.len(), None);
+        let mut sum = Tally::NONE;
+        for ((block, slots), known) in (*first..).zip(slots).zip(&mut *tallies) {
+            let count = self.count(block);
+            let (_, tally) = match *known {
+                Some(known) if known.0 == count => known,
+                _ => *known.insert((count, Tally::of(slots))),
+            };
+            sum = sum.and(tally);
         }
+        sum
     }
+}
 
-    fn tally_anew(&self) -> Tally {
-        let mut tally = Tally::NONE;
-        for slot in self.slots.iter().filter(|slot| !slot.absent.load(Relaxed)) {
-            tally = tally.and(Tally {
+impl Tally {
+    /// That of no items.
+    const NONE: Self = Self { items: 0, stale: 0, oldest_success_ms: u64::MAX };
+
+    fn of(slots: &[Arc<Slot>]) -> Self {
+        let mut tally = Self::NONE;
+        for slot in slots.iter().filter(|slot| !slot.absent.load(Relaxed)) {
+            tally = tally.and(Self {
                 items: 1,
                 stale: u64::from(slot.current.load().is_none()),
                 oldest_success_ms: slot.last_success_ms.load(Relaxed),
@@ -98,14 +131,9 @@ impl Block {
         }
         tally
     }
-}
-
-impl Tally {
-    /// That of no items.
-    pub(super) const NONE: Self = Self { items: 0, stale: 0, oldest_success_ms: u64::MAX };
 
     /// That of both.
-    pub(super) fn and(self, other: Self) -> Self {
+    fn and(self, other: Self) -> Self {
         Self {
             items: self.items + other.items,
             stale: self.stale + other.stale,
@@ -119,7 +147,9 @@ impl Tally {
 pub(super) struct Part {
     pub(super) family: usize,
     pub(super) sources: Range<usize>,
-    changes: Vec<Arc<Changes>>,
+    /// The blocks of its sources: nearly always one.
+    block: usize,
+    more_blocks: Vec<usize>,
 }
 
 impl Part {
@@ -128,17 +158,17 @@ impl Part {
         let mut parts: Vec<Self> = Vec::new();
         for (family, place) in families.iter().enumerate() {
             for (nth, (slot, _)) in place.sources.iter().enumerate() {
-                let changes = slot.changes.load_full();
+                let block = slot.changes.load().block;
                 let last = parts.last_mut().filter(|part| part.family == family);
-                let known = last.as_ref().is_some_and(|part| part.counts(&changes));
+                let known = last.as_ref().is_some_and(|part| part.last_block() == block);
                 match last {
                     Some(part) if place.shared || known => {
                         part.sources.end = nth + 1;
                         if !known {
-                            part.changes.push(changes);
+                            part.more_blocks.push(block);
                         }
                     }
-                    _ => parts.push(Self { family, sources: nth..nth + 1, changes: vec![changes] }),
+                    _ => parts.push(Self { family, sources: nth..nth + 1, block, more_blocks: Vec::new() }),
                 }
             }
         }
@@ -146,13 +176,14 @@ impl Part {
     }
 
     /// Sources come in the order of the blocks.
-    fn counts(&self, changes: &Arc<Changes>) -> bool {
-        self.changes.last().is_some_and(|last| Arc::ptr_eq(last, changes))
+    fn last_block(&self) -> usize {
+        *self.more_blocks.last().unwrap_or(&self.block)
     }
 
     /// A number that is another one after each change. To be asked for before the part is looked at.
-    pub(super) fn stamp(&self) -> u64 {
+    pub(super) fn stamp(&self, blocks: &Blocks) -> u64 {
         // Each count only grows, so a sum that is the same is one of the same counts.
-        self.changes.iter().fold(0, |sum, changes| sum.wrapping_add(changes.count()))
+        let more = self.more_blocks.iter().map(|block| blocks.count(*block));
+        more.fold(blocks.count(self.block), u64::wrapping_add)
     }
 }

@@ -127,7 +127,7 @@ impl Reading {
     /// # Panics
     /// If there is no such part.
     pub fn stamp(&self, part: usize) -> u64 {
-        self.layout.parts[part].stamp()
+        self.layout.parts[part].stamp(&self.layout.blocks)
     }
 
     /// Shows the pieces of one part, all of one family. All parts in their order are the whole. Gives the moment from
