@@ -29,12 +29,14 @@ pub(crate) struct Chunks {
     /// Smaller pieces are copied, others become chunks of their own.
     copy_below: usize,
     closed: Vec<Bytes>,
+    /// A small piece that has no neighbour yet: it may stay where it is.
+    single: Option<Bytes>,
     open: Vec<u8>,
 }
 
 impl Chunks {
     pub(crate) fn new(copy_below: usize) -> Self {
-        Self { copy_below, closed: Vec::new(), open: Vec::new() }
+        Self { copy_below, closed: Vec::new(), single: None, open: Vec::new() }
     }
 
     /// Takes the bytes in, by copy or by reference.
@@ -44,6 +46,17 @@ impl Chunks {
             self.closed.push(bytes.clone());
             return;
         }
+        if self.open.is_empty() && self.single.is_none() {
+            self.single = Some(bytes.clone());
+            return;
+        }
+        if let Some(single) = self.single.take() {
+            self.copy(&single);
+        }
+        self.copy(bytes);
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
         if self.open.len() + bytes.len() > CHUNK {
             self.close();
         }
@@ -54,6 +67,7 @@ impl Chunks {
     }
 
     fn close(&mut self) {
+        self.closed.extend(self.single.take());
         if !self.open.is_empty() {
             let mut chunk = std::mem::take(&mut self.open);
             // It may be kept.

@@ -40,8 +40,11 @@ pub(crate) trait Form {
     where
         Self: 'a;
 
-    /// How much text a segment that is kept has.
+    /// How much text a segment of results has that is kept.
     const SEGMENT: u64;
+
+    /// The same for our own families, a few lines of which change all over with each run.
+    const OWN_SEGMENT: u64;
 
     /// Whether runs that are joined to larger ones are there twice.
     const RUNS_ARE_COPIES: bool;
@@ -174,9 +177,8 @@ pub(crate) fn write(format: Format, sources: Sources<'_>, output: &mut impl Outp
     let Sources { own, rollups, results } = sources;
     let (reading, cut) = results.map_or((None, None), |(reading, cut)| (Some(reading), Some(cut)));
     let page = Page::new(format, own, rollups, reading.as_ref());
-    page.write_own(output);
-    for part in 0..page.rollups.count() {
-        page.rollups.write(part, &mut (), output);
+    for part in 0..page.own.count() {
+        page.own.write(part, &mut (), output);
     }
     if let (Some(reading), Some(cut)) = (&reading, cut) {
         let mut present = Present::default();
@@ -191,7 +193,7 @@ pub(crate) fn write(format: Format, sources: Sources<'_>, output: &mut impl Outp
 pub(crate) struct Kept {
     /// The items and our own families of which the segments are.
     of: Option<(u64, BTreeSet<String>)>,
-    rollups: Segments<(), Bytes>,
+    own: Segments<(), Bytes>,
     results: Segments<Present, ()>,
     /// All of them, joined.
     all: Segments<(), Arc<Joined>>,
@@ -214,19 +216,16 @@ impl Kept {
         if self.of.as_ref().is_none_or(is_other) {
             *self = Self { of: Some((reading.layout(), page.ours.clone())), ..Self::default() };
         }
-        let mut own = form.begin();
-        page.write_own(&mut own);
-        let own = own.finish();
         let now = reading.now();
-        self.rollups.update(&page.rollups, now, (), F::SEGMENT, form);
+        self.own.update(&page.own, now, (), F::OWN_SEGMENT, form);
         let results = Results { page: &page, reading };
         let unchanged = self.results.update(&results, now, Present::default(), F::SEGMENT, form);
-        let runs = Runs(self.rollups.runs().chain(self.results.runs()).collect());
+        let runs = Runs(self.own.runs().chain(self.results.runs()).collect());
         self.all.update(&runs, now, (), RUN, form);
         let mut end = form.begin();
         page.write_end(&mut end);
         let end = end.finish();
-        let runs = once(&own).chain(self.all.runs().map(|run| &**run)).chain(once(&end));
+        let runs = self.all.runs().map(|run| &**run).chain(once(&end));
         let chunks = form.page(runs);
         // What has changed since the last page will have changed until the next one, and would be kept for nothing.
         if unchanged < self.results.text_length() / 2 {
@@ -239,7 +238,7 @@ impl Kept {
     /// Bytes of the segments, in this form.
     pub(crate) fn bytes<F: Form>(&self) -> usize {
         let copies = if F::RUNS_ARE_COPIES { self.all.bytes() } else { 0 };
-        self.rollups.bytes() + self.results.bytes() + copies
+        self.own.bytes() + self.results.bytes() + copies
     }
 }
 
@@ -249,9 +248,8 @@ struct Page<'a> {
     ours: BTreeSet<String>,
     repeated: Vec<String>,
     reading: Option<&'a Reading>,
-    /// Families of the process, with their headers.
-    own: Vec<Bytes>,
-    rollups: Rollups,
+    /// Our families.
+    own: Own,
 }
 
 impl<'a> Page<'a> {
@@ -261,14 +259,8 @@ impl<'a> Page<'a> {
         rollups: Vec<FamilyText>,
         reading: Option<&'a Reading>,
     ) -> Self {
-        let mut page = Self {
-            format,
-            ours: BTreeSet::new(),
-            repeated: Vec::new(),
-            reading,
-            own: Vec::new(),
-            rollups: Rollups::default(),
-        };
+        let mut page =
+            Self { format, ours: BTreeSet::new(), repeated: Vec::new(), reading, own: Own::default() };
         let own: Vec<_> = own.into_iter().filter(|family| page.takes(&family.header.name)).collect();
         let has_lines = |family: &FamilyText| !family.lines.is_empty();
         let rollups: Vec<_> = rollups
@@ -277,11 +269,11 @@ impl<'a> Page<'a> {
             .collect();
         // With all names known.
         for OwnFamily { header, text } in own {
-            page.own.push((page.header(&header) + &text).into());
+            page.own.add_text(page.header(&header) + &text);
         }
         for FamilyText { family, lines } in rollups {
             let header = page.header(&Header::of(&family));
-            page.rollups.add(header, lines);
+            page.own.add(header, lines);
         }
         let hidden = page.ours.iter().filter(|name| reading.is_some_and(|reading| reading.has_family(name)));
         page.repeated.extend(hidden.cloned());
@@ -303,12 +295,6 @@ impl<'a> Page<'a> {
         })
     }
 
-    fn write_own(&self, output: &mut impl Output) {
-        for text in &self.own {
-            output.text(text);
-        }
-    }
-
     fn write_end(&self, output: &mut impl Output) {
         if self.format.is_open_metrics() {
             output.text(&Bytes::from_static(b"# EOF\n"));
@@ -316,19 +302,41 @@ impl<'a> Page<'a> {
     }
 }
 
-/// The families about targets, groups and queries, each header and each piece of lines with its stamp.
-#[derive(Debug, Default)]
-struct Rollups(Vec<(u64, Bytes)>);
+/// Lines of a part of a family of the process. By their number, so that one that grows a digit moves no other part.
+const LINES: usize = 16;
 
-impl Rollups {
+/// Our families in parts, each with its stamp.
+#[derive(Debug, Default)]
+struct Own(Vec<(u64, Bytes)>);
+
+impl Own {
+    /// A family about targets, groups or queries.
     fn add(&mut self, header: String, lines: Vec<Bytes>) {
-        self.0.push((xxh64(header.as_bytes(), 0), header.into()));
+        self.0.push(by_content(header.into()));
         // What has not changed is the same memory.
         self.0.extend(lines.into_iter().map(|lines| (lines.as_ptr().addr() as u64, lines)));
     }
+
+    /// A family of the process, which is written anew each time.
+    fn add_text(&mut self, text: String) {
+        let ends = text.match_indices('\n').map(|(place, _)| place + 1).skip(LINES - 1).step_by(LINES);
+        let ends: Vec<_> = ends.chain(once(text.len())).collect();
+        let (text, mut start) = (Bytes::from(text), 0);
+        for end in ends {
+            if end > start {
+                self.0.push(by_content(text.slice(start..end)));
+            }
+            start = end;
+        }
+    }
 }
 
-impl Parts for Rollups {
+/// A part whose stamp is a hash of what it says.
+fn by_content(text: Bytes) -> (u64, Bytes) {
+    (xxh64(&text, 0), text)
+}
+
+impl Parts for Own {
     type Carry = ();
     type Pin = Bytes;
 

@@ -53,7 +53,9 @@ impl Sum {
 impl<'a> Gzip<'a> {
     fn new(deflater: &'a mut Deflater) -> Self {
         let chunks = Chunks::new(COPY_BELOW);
-        Self { deflater, open: Vec::new(), sum: Sum::default(), chunks }
+        // As much as a segment has, and a part more.
+        let open = Vec::with_capacity(16 << 10);
+        Self { deflater, open, sum: Sum::default(), chunks }
     }
 
     fn close(&mut self) {
@@ -114,6 +116,8 @@ impl Form for Deflater {
 
     /// Twice as much would make the page 4 % smaller, and each result that changes twice as dear.
     const SEGMENT: u64 = 12 << 10;
+
+    const OWN_SEGMENT: u64 = 4 << 10;
 
     const RUNS_ARE_COPIES: bool = true;
 

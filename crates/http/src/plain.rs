@@ -80,6 +80,8 @@ impl Form for Identity {
     /// Larger ones would cost more copying for each result that changes, smaller ones more calls to send them.
     const SEGMENT: u64 = 32 << 10;
 
+    const OWN_SEGMENT: u64 = Self::SEGMENT;
+
     const RUNS_ARE_COPIES: bool = false;
 
     fn expect(&mut self, text: u64) {

@@ -74,12 +74,13 @@ fn unescaped(help: &str) -> String {
 }
 
 fn push_sample(text: &mut String, line: &str) {
-    let (series, value) = match line.rsplit_once(' ') {
-        Some((series, "inf")) => (series, " +Inf"),
-        Some((series, "-inf")) => (series, " -Inf"),
-        _ => (line, ""),
-    };
-    text.extend([series, value, "\n"]);
+    if let Some(series) = line.strip_suffix(" inf") {
+        text.extend([series, " +Inf\n"]);
+    } else if let Some(series) = line.strip_suffix(" -inf") {
+        text.extend([series, " -Inf\n"]);
+    } else {
+        text.extend([line, "\n"]);
+    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,11 @@ pub(crate) trait Parts {
 
 /// The segments of one text, in their order.
 #[derive(Debug)]
-pub(crate) struct Segments<C, P>(Vec<Segment<C, P>>);
+pub(crate) struct Segments<C, P> {
+    segments: Vec<Segment<C, P>>,
+    bytes: usize,
+    text_length: u64,
+}
 
 #[derive(Debug)]
 struct Segment<C, P> {
@@ -47,11 +51,13 @@ struct Segment<C, P> {
     text_length: u64,
     /// None where it was let go.
     joined: Option<Arc<Joined>>,
+    /// Of the joined chunks; here, where it is added up without following pointers.
+    bytes: usize,
 }
 
 impl<C, P> Default for Segments<C, P> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { segments: Vec::new(), bytes: 0, text_length: 0 }
     }
 }
 
@@ -68,8 +74,9 @@ impl<C: Clone + PartialEq, P> Segments<C, P> {
         form: &mut impl Form,
     ) -> u64 {
         let count = parts.count();
-        let mut last = std::mem::take(&mut self.0).into_iter().peekable();
+        let mut last = std::mem::take(&mut self.segments).into_iter().peekable();
         let (mut part, mut unchanged) = (0, 0);
+        (self.bytes, self.text_length) = (0, 0);
         while part < count {
             let same = at(&mut last, part).filter(|last| last.holds(parts, now, &carry));
             unchanged += same.as_ref().map_or(0, |same| same.text_length);
@@ -81,31 +88,34 @@ impl<C: Clone + PartialEq, P> Segments<C, P> {
             };
             part += segment.stamps.len();
             carry = segment.after.clone();
-            self.0.push(segment);
+            self.bytes += segment.bytes;
+            self.text_length += segment.text_length;
+            self.segments.push(segment);
         }
         unchanged
     }
 
     /// Lets go of the text. What it was made of is known still, and so what has changed when it is made again.
     pub(crate) fn forget(&mut self) {
-        for segment in &mut self.0 {
+        self.bytes = 0;
+        for segment in &mut self.segments {
             segment.joined = None;
         }
     }
 
     /// What is there of the text, in its order: all of it, unless it was let go.
     pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Joined>> {
-        self.0.iter().filter_map(|segment| segment.joined.as_ref())
+        self.segments.iter().filter_map(|segment| segment.joined.as_ref())
     }
 
     /// How much text there is, here or let go.
     pub(crate) fn text_length(&self) -> u64 {
-        self.0.iter().map(|segment| segment.text_length).sum()
+        self.text_length
     }
 
     /// Bytes that they hold.
     pub(crate) fn bytes(&self) -> usize {
-        self.runs().map(|run| run.bytes()).sum()
+        self.bytes
     }
 }
 
@@ -167,7 +177,7 @@ fn write<P: Parts>(
         until = [until, of_part].into_iter().flatten().min();
     }
     let joined = Arc::new(output.finish());
-    let text_length = joined.text_length;
+    let (bytes, text_length) = (joined.bytes(), joined.text_length);
     Segment {
         start,
         stamps: stamps.into(),
@@ -177,6 +187,7 @@ fn write<P: Parts>(
         until,
         text_length,
         joined: Some(joined),
+        bytes,
     }
 }
 

@@ -2,6 +2,7 @@
 //! family's text comes in parts that belong to one of these blocks.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
