@@ -9,12 +9,18 @@ use prometheus_client::{encoding::text::encode_registry, registry::Registry};
 
 use crate::exposition::{Header, OwnFamily, Type};
 
+/// Room for all of it: the histograms of ten queries are two thirds of this.
+const LIKELY_LENGTH: usize = 32 << 10;
+
+/// Room for one family, more than most need.
+const LIKELY_LENGTH_OF_ONE: usize = 1 << 10;
+
 /// The families of the registry that have a sample, in its order.
 ///
 /// # Errors
 /// Those of a collector in the registry; the metrics themselves have none.
 pub fn families(registry: &Registry) -> Result<Vec<OwnFamily>, fmt::Error> {
-    let mut text = String::new();
+    let mut text = String::with_capacity(LIKELY_LENGTH);
     encode_registry(&mut text, registry)?;
     Ok(read(&text))
 }
@@ -31,7 +37,7 @@ fn read(open_metrics: &str) -> Vec<OwnFamily> {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, word) = rest.rsplit_once(' ').unwrap_or((rest, "unknown"));
             let header = header(name, help, word);
-            waiting = Some(OwnFamily { header, text: String::new() });
+            waiting = Some(OwnFamily { header, text: String::with_capacity(LIKELY_LENGTH_OF_ONE) });
         } else if !line.starts_with('#') {
             families.extend(waiting.take());
             if let Some(family) = families.last_mut() {
