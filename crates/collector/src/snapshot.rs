@@ -592,11 +592,9 @@ impl Slot {
         }
     }
 
-    /// The result of an earlier process, read at this moment, is there: the item has been tried.
-    fn restored(&self, read_ms: u64) {
+    /// An earlier process had its last success at this moment.
+    fn read_at(&self, read_ms: u64) {
         self.last_success_ms.fetch_max(read_ms, Relaxed);
-        self.changed();
-        self.mark_tried();
     }
 
     /// The item has had its turn, with or without a result; the last good one stays until its age limit.

@@ -280,6 +280,7 @@ mod tests {
         time::Duration,
     };
 
+    use bytes::BufMut as _;
     use expect_test::expect;
     use fleet_collector::{Family, FamilyText, Kind, Snapshot};
     use http_body::Body as _;
@@ -320,7 +321,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut context = Context::from_waker(Waker::noop());
         while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *page).poll_frame(&mut context) {
-            bytes.extend(frame.into_data().unwrap());
+            bytes.put(frame.into_data().unwrap());
         }
         String::from_utf8(bytes).unwrap()
     }

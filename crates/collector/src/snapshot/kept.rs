@@ -161,10 +161,12 @@ impl Snapshot {
         let series = mapped.series;
         let published = slot.published(mapped, now.boot.before(age), expire_after);
         let read = Moment { wall_ms: read_ms.min(now.wall_ms), boot: published.at };
+        // First, so that nobody sees the result and not when it was read. A newer time stays.
+        slot.read_at(read.wall_ms);
         if !slot.fill(published) {
             return Err(NotRestored::NotNeeded);
         }
-        slot.restored(read.wall_ms);
+        slot.mark_tried();
         let took = Took {
             lateness: Duration::from_micros(header.lateness_us),
             duration: Duration::from_micros(header.duration_us),

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BufMut as _;
 use fleet_collector::{
     Address, Collector, Failure, Family, Item, ItemSpec, Kind, Metric, OnNull, Password, Query, ResultLimits,
     Rows, Snapshot, Target, Tls, TlsMode, ValueSource,
@@ -163,7 +164,7 @@ fn bytes(mut page: Page) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut page).poll_frame(&mut context) {
-        bytes.extend(frame.into_data().unwrap());
+        bytes.put(frame.into_data().unwrap());
     }
     bytes
 }
