@@ -224,7 +224,11 @@ impl Lead {
         self.begun = true;
         // Who comes from here on may want something newer.
         self.state.builds.waiting().remove(&self.wanted);
-        self.stage.send_replace(Stage::Begun);
+        // Nobody need wake for it: who waits, waits for the page.
+        self.stage.send_if_modified(|stage| {
+            *stage = Stage::Begun;
+            false
+        });
         let chunks = self.state.build(&self.wanted);
         let built = self.state.builds.count(chunks);
         // Given back here, not by the one who asked, who is gone if the scraper hangs up.
