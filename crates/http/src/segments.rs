@@ -33,7 +33,7 @@ pub(crate) trait Parts {
 /// The segments of one text, in their order.
 #[derive(Debug)]
 pub(crate) struct Segments<C, P> {
-    segments: Vec<Segment<C, P>>,
+    list: Vec<Segment<C, P>>,
     bytes: usize,
     text_length: u64,
 }
@@ -57,7 +57,7 @@ struct Segment<C, P> {
 
 impl<C, P> Default for Segments<C, P> {
     fn default() -> Self {
-        Self { segments: Vec::new(), bytes: 0, text_length: 0 }
+        Self { list: Vec::new(), bytes: 0, text_length: 0 }
     }
 }
 
@@ -74,7 +74,7 @@ impl<C: Clone + PartialEq, P> Segments<C, P> {
         form: &mut impl Form,
     ) -> u64 {
         let count = parts.count();
-        let mut last = std::mem::take(&mut self.segments).into_iter().peekable();
+        let mut last = std::mem::take(&mut self.list).into_iter().peekable();
         let (mut part, mut unchanged) = (0, 0);
         (self.bytes, self.text_length) = (0, 0);
         while part < count {
@@ -90,7 +90,7 @@ impl<C: Clone + PartialEq, P> Segments<C, P> {
             carry = segment.after.clone();
             self.bytes += segment.bytes;
             self.text_length += segment.text_length;
-            self.segments.push(segment);
+            self.list.push(segment);
         }
         unchanged
     }
@@ -98,14 +98,14 @@ impl<C: Clone + PartialEq, P> Segments<C, P> {
     /// Lets go of the text. What it was made of is known still, and so what has changed when it is made again.
     pub(crate) fn forget(&mut self) {
         self.bytes = 0;
-        for segment in &mut self.segments {
+        for segment in &mut self.list {
             segment.joined = None;
         }
     }
 
     /// What is there of the text, in its order: all of it, unless it was let go.
     pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Joined>> {
-        self.segments.iter().filter_map(|segment| segment.joined.as_ref())
+        self.list.iter().filter_map(|segment| segment.joined.as_ref())
     }
 
     /// How much text there is, here or let go.
