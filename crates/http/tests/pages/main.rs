@@ -113,7 +113,13 @@ async fn t51_a_page_that_nobody_reads_holds_old_results_until_it_is_dropped_and_
     drop(unread);
     // What is kept for the next page is that of the last one, until there is a next.
     fleet.get("/metrics", &[]).await;
-    assert!(old.is_unique(), "nobody but this test has it");
+    // The thread that made a page may let go of it a moment after its reader has it.
+    let alone = async {
+        while !old.is_unique() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), alone).await.expect("nobody but this test has it");
 }
 
 #[tokio::test]
