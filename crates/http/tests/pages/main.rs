@@ -9,7 +9,7 @@ mod kept;
 #[path = "../../../../tests/reader.rs"]
 mod reader;
 
-use std::{collections::BTreeSet, io::Read as _};
+use std::{collections::BTreeSet, io::Read as _, time::Duration};
 
 use flate2::bufread::GzDecoder;
 use fleet_collector::{BootTime, FamilyText, Kind};
