@@ -1,6 +1,6 @@
 //! Rows to samples: pure. The columns are found by name once per answer, and each row then becomes text.
 
-use std::{collections::HashSet, hash::Hash, ops::Range};
+use std::{cell::Cell, collections::HashSet, hash::Hash, ops::Range};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -132,10 +132,9 @@ impl Plan {
     ) -> Result<Mapped, Failure> {
         let mut mapped = Mapped::default();
         let target_labels = labels_text(target.labels.iter());
-        let mut text = Text {
-            bytes: Vec::with_capacity(self.likely_bytes(query, &target_labels, rows)),
-            lines: Vec::with_capacity(rows.len()),
-        };
+        let mut text = Text { bytes: SCRATCH.take(), lines: Vec::with_capacity(rows.len()) };
+        text.bytes.clear();
+        text.bytes.reserve(self.likely_bytes(query, &target_labels, rows));
         let mut ends = Vec::with_capacity(self.families.len());
         for feeds in &self.families {
             let start = text.bytes.len();
@@ -154,9 +153,12 @@ impl Plan {
             mapped.series += text.lines.len();
             ends.push(text.bytes.len());
         }
-        // One buffer of the exact size; the fragments are slices of it.
-        text.bytes.shrink_to_fit();
-        let mut bytes = Bytes::from(text.bytes);
+        // One buffer of the exact size, of which the fragments are slices. A larger one that is made smaller would leave
+        // a hole behind it that nothing of its size fits into again.
+        let mut bytes = Bytes::copy_from_slice(&text.bytes);
+        if text.bytes.capacity() <= KEPT_SCRATCH {
+            SCRATCH.set(text.bytes);
+        }
         let mut start = 0;
         mapped.fragments =
             ends.into_iter().map(|end| bytes.split_to(end - std::mem::replace(&mut start, end))).collect();
@@ -173,6 +175,13 @@ impl Plan {
         });
         rows.n_bytes() + rows.len() * fixed.sum::<usize>()
     }
+}
+
+/// What a thread keeps to write answers into; larger ones are seldom.
+const KEPT_SCRATCH: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// The lines of one family as they are written, and where they are.

@@ -18,7 +18,7 @@ const IDLE_ITEM: u64 = 1 << 10;
 /// An item with what its runs have left in memory, its results excluded.
 const ITEM: u64 = 3 << 10;
 
-/// The client's two buffers of an open connection.
+/// The buffers of the client for an open connection, of which there may be two.
 const CONNECTION: u64 = 16 << 10;
 
 /// What to warn of, where the fleet would not fit if its results became as large as they may.
