@@ -101,8 +101,10 @@ impl Session for MySqlSession {
         Box::pin(async move {
             let answer = fetch(&mut self.connection, Arc::clone(sql), self.utc, rows).await;
             // What is kept for sending is then as long as this statement in place of 8 KiB, and what a large answer needed
-            // goes with it. Something was sent: sqlx does not bear to keep nothing.
-            self.connection.shrink_buffers();
+            // goes with it. Only behind an answer, so that something was sent: sqlx does not bear to keep nothing.
+            if answer.is_ok() {
+                self.connection.shrink_buffers();
+            }
             answer
         })
     }

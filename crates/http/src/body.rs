@@ -33,9 +33,12 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// An empty one is left out: as long as something remains, the first must not be empty.
     fn push(&mut self, chunk: Bytes) {
-        self.remaining += chunk.len();
-        self.chunks.push_back(chunk);
+        if !chunk.is_empty() {
+            self.remaining += chunk.len();
+            self.chunks.push_back(chunk);
+        }
     }
 }
 
