@@ -3,43 +3,41 @@
 //! Publishing swaps one pointer of one item; reading clones one pointer for each. Neither ever waits for the
 //! other, and no lock is held while a whole fleet is read.
 
+mod about_queries;
 mod blocks;
 mod cut;
 mod kept;
 mod reading;
+mod slot;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicI64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::{
-    BootTime, Failure, Family, ItemSpec, Kind, Query, Reason, ResultLimits, Rows, Target,
+    BootTime, Failure, Family, ItemSpec, Reason,
     deflate::{Deflaters, Packed},
     fragment::identity,
-    mapping::{DROPPED, Fragments, Mapped, Plan},
-    record::ItemRecord,
-    rollup::{Lines, wall_ms},
-    share::share,
+    mapping::Mapped,
 };
 
-use blocks::{Blocks, Changes, Part};
+use about_queries::QueryStats;
+use blocks::{Blocks, Part};
+use slot::{Common, Published, Totals};
 
 pub use cut::Cut;
 pub use kept::NotRestored;
 pub use reading::{Names, Piece, Reading};
-
-/// Fragments of this size and more are compressed by themselves; smaller ones would gain too little without their
-/// neighbours. Alone 4 KiB of a fleet's text shrink to a ninth, 8 KiB to an eleventh, 16 KiB to a twelfth.
-const PACK_FROM: usize = 8 << 10;
+pub use slot::Slot;
 
 /// Of one result at most this much text is compressed where it is published, which takes half a millisecond; the rest
 /// waits for its reader.
@@ -111,57 +109,6 @@ struct FamilyPlace {
     sources: Vec<Source>,
     /// Whether more than one query feeds it on some target, so that equal series are possible.
     shared: bool,
-}
-
-/// What is shown in all.
-#[derive(Debug, Default)]
-struct Totals {
-    series: AtomicI64,
-    bytes: AtomicI64,
-    /// How often the items were arranged.
-    layouts: AtomicU64,
-    /// Bytes of compressed fragments.
-    packed_bytes: Arc<AtomicI64>,
-}
-
-/// One item's place in the snapshot.
-#[derive(Debug)]
-pub struct Slot {
-    /// Whose place it is.
-    pub id: ItemId,
-    query: Arc<Query>,
-    /// Where the result is from.
-    target: Arc<Target>,
-    limits: Arc<ResultLimits>,
-    pub(crate) plan: Arc<Plan>,
-    stats: Arc<QueryStats>,
-    totals: Arc<Totals>,
-    current: ArcSwapOption<Published>,
-    /// Where a change of what is shown is counted.
-    changes: ArcSwap<Changes>,
-    tried: AtomicBool,
-    /// Whether the query has no statement for the target's server, so that the item does not exist there.
-    absent: AtomicBool,
-    last_success_ms: AtomicU64,
-    pub(crate) record: ItemRecord,
-}
-
-#[derive(Debug, Clone)]
-struct Published {
-    at: BootTime,
-    expires: BootTime,
-    fragments: Fragments,
-    /// The compressed forms of the large fragments, with their places, in that order.
-    packed: Box<[(usize, Arc<Packed>)]>,
-    series: i64,
-    bytes: i64,
-}
-
-/// The counters of one query over all its targets.
-#[derive(Debug, Default)]
-struct QueryStats {
-    dropped: [AtomicU64; DROPPED.len()],
-    cut: AtomicU64,
 }
 
 impl Snapshot {
@@ -328,70 +275,6 @@ impl Snapshot {
     pub fn packed_bytes(&self) -> i64 {
         self.totals.packed_bytes.load(Relaxed)
     }
-
-    /// The families about queries, at this moment.
-    pub fn query_families(&self) -> Vec<FamilyText> {
-        self.query_families_of(&Cut::default())
-    }
-
-    /// The families about the queries of a cut, at this moment: only if it names queries and nothing else, as they are about
-    /// all targets. The whole has them all.
-    pub fn query_families_of(&self, cut: &Cut) -> Vec<FamilyText> {
-        let by_query = cut.targets.is_empty() && cut.groups.is_empty() && !cut.queries.is_empty();
-        if !(by_query || cut.is_whole()) {
-            return Vec::new();
-        }
-        let layout = self.layout.load();
-        let mut items = Lines::new("query_exporter_query_items");
-        let mut stale = Lines::new("query_exporter_query_items_stale");
-        let mut oldest = Lines::new("query_exporter_query_oldest_success_timestamp_seconds");
-        let mut dropped = Lines::new("query_exporter_series_dropped_total");
-        let mut labels_cut = Lines::new("query_exporter_labels_cut_total");
-        for (name, stats) in &layout.queries {
-            let labels = format!("query=\"{name}\"");
-            if !cut.has_query(name) {
-                continue;
-            }
-            let tally = layout.blocks.tally(name);
-            let none = tally.items == 0;
-            items.add_value(&labels, tally.items);
-            stale.add_value(&labels, tally.stale);
-            oldest.add_seconds(&labels, if none { 0 } else { tally.oldest_success_ms });
-            for (reason, count) in DROPPED.iter().zip(&stats.dropped) {
-                dropped.add_value(&format!("{labels},reason=\"{reason}\""), count.load(Relaxed));
-            }
-            labels_cut.add_value(&labels, stats.cut.load(Relaxed));
-        }
-        vec![
-            items.family("items of the query", Kind::Gauge),
-            stale.family("items of the query that have no result within its age limit", Kind::Gauge),
-            oldest.family(
-                "when the item of the query that waits longest for a success had its last one, since the epoch; 0 if one \
-                 never had any",
-                Kind::Gauge,
-            ),
-            dropped.family("samples that rows should have yielded and that are not shown, by reason", Kind::Counter),
-            labels_cut.family("label values cut at max_label_bytes", Kind::Counter),
-        ]
-    }
-}
-
-/// What many items have in common, held once.
-#[derive(Debug, Default)]
-struct Common {
-    limits: HashSet<Arc<ResultLimits>>,
-    /// By the address of the query, which the specs hold.
-    plans: HashMap<*const Query, Arc<Plan>>,
-}
-
-impl Common {
-    fn limits(&mut self, limits: ResultLimits) -> Arc<ResultLimits> {
-        share(limits, &mut self.limits)
-    }
-
-    fn plan(&mut self, query: &Arc<Query>) -> Arc<Plan> {
-        Arc::clone(self.plans.entry(Arc::as_ptr(query)).or_insert_with(|| Arc::new(Plan::new(query))))
-    }
 }
 
 impl Layout {
@@ -468,191 +351,6 @@ fn lines(piece: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         let space = line.iter().rposition(|b| *b == b' ').unwrap_or(line.len());
         (line, &line[..space])
     })
-}
-
-/// The places of fragments that are compressed by themselves.
-fn large(fragments: &[Bytes]) -> impl Iterator<Item = usize> {
-    let large = |fragment: &Bytes| fragment.len() >= PACK_FROM;
-    fragments.iter().enumerate().filter(move |(_, fragment)| large(fragment)).map(|(place, _)| place)
-}
-
-impl Totals {
-    fn packed(&self) -> Packed {
-        Packed::new(Arc::clone(&self.packed_bytes))
-    }
-
-    fn count(&self, before: Option<&Published>, after: Option<&Published>) {
-        let diff = |of: fn(&Published) -> i64| after.map_or(0, of) - before.map_or(0, of);
-        self.series.fetch_add(diff(|p| p.series), Relaxed);
-        self.bytes.fetch_add(diff(|p| p.bytes), Relaxed);
-    }
-}
-
-impl Slot {
-    fn new(
-        id: ItemId,
-        spec: &ItemSpec,
-        common: &mut Common,
-        (stats, totals): (Arc<QueryStats>, Arc<Totals>),
-    ) -> Self {
-        Self {
-            id,
-            query: Arc::clone(&spec.query),
-            target: Arc::clone(&spec.target),
-            limits: common.limits(spec.limits),
-            plan: common.plan(&spec.query),
-            stats,
-            totals,
-            current: ArcSwapOption::empty(),
-            changes: ArcSwap::default(),
-            tried: AtomicBool::new(false),
-            absent: AtomicBool::new(false),
-            last_success_ms: AtomicU64::new(0),
-            record: ItemRecord::default(),
-        }
-    }
-
-    /// The place of the item as it is now: this one, if nothing about its samples has changed; a new one with this one's
-    /// result, if only their HELP has; else an empty one.
-    fn for_item(self: &Arc<Self>, spec: &ItemSpec, new: impl FnOnce() -> Self) -> Arc<Self> {
-        let same_query = self.query == spec.query;
-        if same_query && self.target == spec.target && *self.limits == spec.limits {
-            return Arc::clone(self);
-        }
-        let new = new();
-        if self.says() != new.says() {
-            return Arc::new(new);
-        }
-        if same_query {
-            return Arc::clone(self);
-        }
-        let current = self.current.load_full();
-        new.totals.count(None, current.as_deref());
-        new.current.store(current);
-        new.tried.store(self.tried.load(Relaxed), Relaxed);
-        new.absent.store(self.absent.load(Relaxed), Relaxed);
-        new.last_success_ms.store(self.last_success_ms.load(Relaxed), Relaxed);
-        new.record.follow(&self.record);
-        Arc::new(new)
-    }
-
-    /// How large an answer may be.
-    pub(crate) fn limits(&self) -> &ResultLimits {
-        &self.limits
-    }
-
-    /// Makes lines of an answer, or says why it does not fit.
-    pub(crate) fn map(&self, rows: &Rows) -> Result<Mapped, Failure> {
-        self.plan.map(&self.query, &self.target, *self.limits, rows)
-    }
-
-    /// Whether there is a result.
-    fn has_result(&self) -> bool {
-        self.current.load().is_some()
-    }
-
-    /// How old the result is, if there is one.
-    pub(crate) fn age(&self, now: BootTime) -> Option<Duration> {
-        self.current.load().as_ref().map(|published| now.since(published.at))
-    }
-
-    /// The result that is there gets this age limit, unless it has it.
-    fn limit_age(&self, expire_after: Duration) {
-        let has = |published: &Published| published.expires == published.at.plus(expire_after);
-        if self.current.load().as_deref().is_none_or(has) {
-            return;
-        }
-        self.current.rcu(|current| {
-            let published = current.as_deref()?;
-            Some(Arc::new(Published { expires: published.at.plus(expire_after), ..published.clone() }))
-        });
-        self.changed();
-    }
-
-    /// Gives the result before.
-    fn publish(&self, mapped: Mapped, now: BootTime, expire_after: Duration) -> Option<Arc<Published>> {
-        for (counter, dropped) in self.stats.dropped.iter().zip(mapped.dropped) {
-            counter.fetch_add(dropped, Relaxed);
-        }
-        self.stats.cut.fetch_add(mapped.cut, Relaxed);
-        self.last_success_ms.store(wall_ms(), Relaxed);
-        self.tried.store(true, Relaxed);
-        self.absent.store(false, Relaxed);
-        self.swap(Some(self.published(mapped, now, expire_after)))
-    }
-
-    fn published(&self, mapped: Mapped, at: BootTime, expire_after: Duration) -> Published {
-        Published {
-            at,
-            expires: at.plus(expire_after),
-            series: i64::try_from(mapped.series).unwrap_or(i64::MAX),
-            bytes: mapped.bytes(),
-            packed: large(&mapped.fragments).map(|place| (place, Arc::new(self.totals.packed()))).collect(),
-            fragments: mapped.fragments,
-        }
-    }
-
-    /// An earlier process had its last success at this moment.
-    fn read_at(&self, read_ms: u64) {
-        self.last_success_ms.fetch_max(read_ms, Relaxed);
-    }
-
-    /// The item has had its turn, with or without a result; the last good one stays until its age limit.
-    pub(crate) fn mark_tried(&self) {
-        self.tried.store(true, Relaxed);
-    }
-
-    /// The query has no statement for the target's server.
-    pub(crate) fn leave(&self) {
-        self.tried.store(true, Relaxed);
-        self.absent.store(true, Relaxed);
-        self.clear();
-    }
-
-    /// Drops the result at once.
-    pub(crate) fn clear(&self) {
-        self.swap(None);
-    }
-
-    fn swap(&self, new: Option<Published>) -> Option<Arc<Published>> {
-        let new = new.map(Arc::new);
-        let old = self.current.swap(new.clone());
-        self.totals.count(old.as_deref(), new.as_deref());
-        self.changed();
-        old
-    }
-
-    fn changed(&self) {
-        self.changes.load().add();
-    }
-
-    /// Whether there is a result within its age limit.
-    pub(crate) fn is_shown(&self, now: BootTime) -> bool {
-        self.current.load().as_ref().is_some_and(|published| published.expires > now)
-    }
-
-    fn fragment(&self, place: usize, now: BootTime) -> Option<Bytes> {
-        self.current.load().as_ref()?.fragment(place, now)
-    }
-}
-
-impl Drop for Slot {
-    /// A run that outlived its item's place may have published once more; nothing else would count that out.
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-impl Published {
-    fn packed(&self, place: usize) -> Option<&Packed> {
-        let nth = self.packed.binary_search_by_key(&place, |(place, _)| *place).ok()?;
-        Some(&self.packed[nth].1)
-    }
-
-    fn fragment(&self, place: usize, now: BootTime) -> Option<Bytes> {
-        let fragment = self.fragments.get(place).filter(|fragment| !fragment.is_empty())?;
-        (self.expires > now).then(|| fragment.clone())
-    }
 }
 
 #[cfg(test)]

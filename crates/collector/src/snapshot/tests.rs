@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::{
-    Metric, ResultLimits,
+    Metric, Query, ResultLimits, Target,
     testing::{self, metric, query, rows, target},
 };
 

@@ -180,7 +180,7 @@ proptest! {
         let table: Vec<_> = table.iter().map(String::as_str).collect();
         let limits = ResultLimits::default();
         let (before, slots) = arranged(std::slice::from_ref(&query), &["db1"]);
-        let mapped = slots[0].plan.map(&slots[0].query, &slots[0].target, limits, &rows(limits, "who|what|n|m", &table)).unwrap();
+        let mapped = slots[0].map(&rows(limits, "who|what|n|m", &table)).unwrap();
         before.publish(&slots[0], mapped, at(100), AGE).unwrap();
         let kept = slots[0].to_bytes(moment(110)).unwrap();
         prop_assert_eq!(kept.0, 100_000);
@@ -202,7 +202,7 @@ proptest! {
         let limits = ResultLimits::default();
         let (snapshot, slots) = arranged(std::slice::from_ref(&query), &["db1"]);
         let table = rows(limits, "who|what|n|m", &["a|b|1|2", "c\"|d|3|4"]);
-        let mapped = slots[0].plan.map(&slots[0].query, &slots[0].target, limits, &table).unwrap();
+        let mapped = slots[0].map(&table).unwrap();
         snapshot.publish(&slots[0], mapped, at(100), AGE).unwrap();
         let (_, mut bytes) = slots[0].to_bytes(moment(110)).unwrap();
         slots[0].clear();
