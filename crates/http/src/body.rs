@@ -15,9 +15,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::builds::Built;
 
-/// The largest frame. What was handed over as a frame counts as sent, so a larger one would end the scrape before the
-/// reader has taken anything; smaller ones would be more calls and wake the reader more often.
-const FRAME: usize = 256 << 10;
+/// The largest frame. Smaller ones would be more calls, with the socket idle in between: in quarters of this a compressed
+/// page of as much costs twice the time to send.
+const FRAME: usize = 1 << 20;
 
 /// Smaller chunks are joined. Sending a page in pieces of 2 KB would cost half as much again.
 const JOIN_BELOW: usize = 16 << 10;
@@ -30,6 +30,15 @@ const JOINED: usize = 64 << 10;
 pub struct Chain {
     chunks: VecDeque<Bytes>,
     remaining: usize,
+    /// The scrape lasts until its last frame is sent or given up, whoever holds it.
+    _scrape: Option<Arc<Scrape>>,
+}
+
+/// What a scrape holds as long as it is under way.
+#[derive(Debug)]
+struct Scrape {
+    built: Arc<Built>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Chain {
@@ -82,15 +91,13 @@ pub struct Page {
     next: usize,
     sent: usize,
     remaining: u64,
-    /// Given back once the body is sent, or given up.
-    _scrape: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
 enum Chunks {
     One(Bytes),
     /// Those of a page that others may be sent as well.
-    Shared(Arc<Built>),
+    Shared(Arc<Scrape>),
 }
 
 impl Default for Chunks {
@@ -100,10 +107,11 @@ impl Default for Chunks {
 }
 
 impl Page {
-    /// The body of a scrape, which ends the scrape when it is dropped.
-    pub(crate) fn of_scrape(built: Arc<Built>, scrape: OwnedSemaphorePermit) -> Self {
+    /// The body of a scrape, which ends when this and all its frames are dropped.
+    pub(crate) fn of_scrape(built: Arc<Built>, permit: OwnedSemaphorePermit) -> Self {
         let remaining = built.length();
-        Self { chunks: Chunks::Shared(built), remaining, _scrape: Some(scrape), ..Self::default() }
+        let scrape = Arc::new(Scrape { built, _permit: permit });
+        Self { chunks: Chunks::Shared(scrape), remaining, ..Self::default() }
     }
 
     /// The bytes that were not sent yet.
@@ -112,7 +120,11 @@ impl Page {
     }
 
     fn next_frame(&mut self) -> Option<Chain> {
-        let mut frame = Chain::default();
+        let scrape = match &self.chunks {
+            Chunks::One(_) => None,
+            Chunks::Shared(scrape) => Some(Arc::clone(scrape)),
+        };
+        let mut frame = Chain { _scrape: scrape, ..Chain::default() };
         while frame.remaining < FRAME
             && let Some(chunk) = self.next_chunk(FRAME - frame.remaining)
         {
@@ -126,7 +138,7 @@ impl Page {
     fn next_chunk(&mut self, room: usize) -> Option<Bytes> {
         let chunks = match &self.chunks {
             Chunks::One(chunk) => std::slice::from_ref(chunk),
-            Chunks::Shared(built) => built.chunks(),
+            Chunks::Shared(scrape) => scrape.built.chunks(),
         };
         let small = small_ones(&chunks[self.next..], room.min(JOINED));
         if small > 1 && self.sent == 0 {
@@ -266,5 +278,19 @@ mod tests {
             check(page, &[(Some(length), false), (Some(2), false), (Some(0), true)]);
             assert_eq!(permits.available_permits(), 2);
         }
+    }
+
+    #[test]
+    fn a_scrape_lasts_until_its_last_frame_is_sent() {
+        let permits = Arc::new(Semaphore::new(1));
+        let built = Arc::new(Built::of(vec![vec![b'a'; FRAME].into(), Bytes::from_static(b"de")]));
+        let mut page = Page::of_scrape(built, Arc::clone(&permits).try_acquire_owned().unwrap());
+        let mut frames: Vec<_> = std::iter::from_fn(|| page.next_frame()).collect();
+        assert!(page.is_end_stream());
+        drop(page);
+        frames.remove(0);
+        assert_eq!((frames.len(), permits.available_permits()), (1, 0));
+        drop(frames);
+        assert_eq!(permits.available_permits(), 1);
     }
 }

@@ -87,14 +87,18 @@ pub fn plain(fleet: &Fleet, bars: Bars) -> Result<bool> {
 pub fn gzip(fleet: &Fleet) -> Result<bool> {
     let Scene { exporter, page, nginx, _servers, .. } = &scene(fleet, "gzip")?;
     let gzip = Encoding::Gzip;
+    // What the kernel takes for the exporter's bytes, whoever sends them.
+    let bare = Writev::start(&Client::connect(exporter.port(), gzip)?.page()?)?;
     let mut sides = [
         Side::new("exporter", exporter.pid(), exporter.port(), gzip)?,
         Side::new("nginx, gzip_static", nginx.pid(), nginx.gzip_static, gzip)?,
+        Side::new("bare writev loop", bare.pid(), bare.port, gzip)?,
     ];
     // One after the other, all that was published in between is compressed anew: what a scrape costs depends on how
     // long ago the last one was.
     alternate(&mut sides, 1000, exporter.pid())?;
-    let [ours, theirs] = &sides;
+    let [ours, theirs, bare] = &sides;
+    println!("  CPU is {:.2} times that of a bare writev loop", ratio(ours.cpu(), bare.cpu()));
     let ours_length = Client::connect(exporter.port(), gzip)?.page()?.len() as f64;
     let theirs_length = Client::connect(nginx.gzip_static, gzip)?.page()?.len() as f64;
     let whole = deflate_whole(page)?;
