@@ -23,7 +23,7 @@ use crate::{
     rollup::{self, GroupStats, TargetStats},
     run::Rules,
     share::share,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, query_families},
 };
 
 /// Secret files being read over the whole fleet. Far fewer than there are threads, most of which are others'.
@@ -150,11 +150,10 @@ impl Collector {
     /// the same memory.
     pub fn own_families(&self) -> Vec<FamilyText> {
         let fleet = self.fleet.load();
-        let mut others = rollup::group_families(&fleet.group_stats);
-        others.extend(self.snapshot.query_families());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut families = kept.target_families(&fleet.target_stats);
-        families.extend(kept.others(others));
+        families.extend(kept.group_families(&fleet.group_stats));
+        families.extend(kept.query_families(self.snapshot.queries()));
         families
     }
 
@@ -162,14 +161,14 @@ impl Collector {
     pub fn families_of(&self, cut: &Cut) -> Vec<FamilyText> {
         let fleet = self.fleet.load();
         let mut families = rollup::families_of(cut, &fleet.target_stats, &fleet.group_stats);
-        families.extend(self.snapshot.query_families_of(cut));
+        families.extend(query_families(&self.snapshot.queries_of(cut)));
         families
     }
 
     /// Those that are not about single targets.
     pub fn families_of_all(&self) -> Vec<FamilyText> {
         let mut families = rollup::families(&[], &self.fleet.load().group_stats);
-        families.extend(self.snapshot.query_families());
+        families.extend(query_families(&self.snapshot.queries()));
         families
     }
 

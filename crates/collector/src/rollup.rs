@@ -2,13 +2,17 @@
 //!
 //! Label sets are encoded once, when a target or group appears; a scrape adds the numbers of that moment.
 
+mod groups;
 mod lines;
 mod shown;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicI64, AtomicU8, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,7 +22,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::{Failure, Reason, Target, driver::Server, fragment::labels_text, record::TargetRecord};
 
 pub(crate) use lines::Lines;
-pub(crate) use shown::{Kept, group_families};
+pub(crate) use shown::Kept;
 pub use shown::{families, families_of};
 
 /// Why ticks were missed, as labels.
@@ -93,6 +97,8 @@ pub struct TargetStats {
     connects: AtomicU64,
     kills: AtomicU64,
     record: TargetRecord,
+    /// Of what is shown of it.
+    changes: AtomicU64,
 }
 
 /// What the configuration says of a target that its series show; a reload may change it, and the counters go on.
@@ -143,12 +149,24 @@ impl TargetStats {
             connects: AtomicU64::new(0),
             kills: AtomicU64::new(0),
             record: TargetRecord::default(),
+            changes: AtomicU64::new(0),
         }
+    }
+
+    /// To be called behind each change of what is shown: who sees the count sees the change.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Release);
+    }
+
+    /// How often that was. To be asked for before it is looked at.
+    fn changes(&self) -> u64 {
+        self.changes.load(Acquire)
     }
 
     /// The same server is configured otherwise now.
     pub(crate) fn relabel(&self, target: &Target, group: Arc<GroupStats>) {
         self.shown_as.store(Arc::new(ShownAs::new(target, group)));
+        self.changed();
     }
 
     /// A run succeeded. Returns whether the target was not up before.
@@ -156,13 +174,17 @@ impl TargetStats {
         self.successes.fetch_add(1, Relaxed);
         self.last_success_ms.store(wall_ms(), Relaxed);
         self.reason.store(NO_REASON, Relaxed);
-        !self.up.swap(true, Relaxed)
+        let is_news = !self.up.swap(true, Relaxed);
+        self.changed();
+        is_news
     }
 
     /// The server has let us in, though nothing was asked of it. Returns whether the target was not up before.
     pub fn answered(&self) -> bool {
         self.reason.store(NO_REASON, Relaxed);
-        !self.up.swap(true, Relaxed)
+        let is_news = !self.up.swap(true, Relaxed);
+        self.changed();
+        is_news
     }
 
     /// A run failed. Returns whether that is news of the target: it is down or up since, or down for a reason of another
@@ -173,6 +195,7 @@ impl TargetStats {
         self.shown_as.load().group.failures[place].fetch_add(1, Relaxed);
         let before = self.reason.swap(u8::try_from(place).unwrap_or(NO_REASON), Relaxed);
         let was_up = self.up.swap(!failure.is_down(), Relaxed);
+        self.changed();
         if was_up || !failure.is_down() {
             return was_up == failure.is_down();
         }
@@ -186,6 +209,7 @@ impl TargetStats {
     /// Ticks were missed, for the reason at this place of [`MISSED`].
     pub fn missed(&self, reason: usize, ticks: u64) {
         self.missed[reason].fetch_add(ticks, Relaxed);
+        self.changed();
         self.record.missed(ticks);
     }
 
@@ -231,24 +255,29 @@ impl TargetStats {
 
     pub(crate) fn connection_opened(&self) {
         self.connections.fetch_add(1, Relaxed);
+        self.changed();
     }
 
     pub(crate) fn connection_closed(&self) {
         self.connections.fetch_sub(1, Relaxed);
+        self.changed();
     }
 
     pub(crate) fn connect_begun(&self) {
         self.connects.fetch_add(1, Relaxed);
+        self.changed();
     }
 
     /// A session has begun. Returns whether its server refused other guards than the one of the session before.
     pub(crate) fn introduced(&self, server: &Arc<Server>) -> bool {
         let before = self.server.swap(Some(Arc::clone(server)));
+        self.changed();
         before.map(|before| before.guards_refused()).unwrap_or_default() != server.guards_refused()
     }
 
     pub(crate) fn killed(&self, result: KillResult) {
         self.kills.fetch_add(1, Relaxed);
+        self.changed();
         let place = KillResult::ALL.iter().position(|known| *known == result).unwrap_or_default();
         self.shown_as.load().group.kills[place].fetch_add(1, Relaxed);
     }

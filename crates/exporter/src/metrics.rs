@@ -456,8 +456,8 @@ mod tests {
         }));
         registry.register_collector(Box::new(Process::default()));
         registry.register_collector(Box::new(HistoryMetrics(None)));
-        let own = fleet_http::registry::families(&registry).unwrap();
-        names.extend(own.into_iter().map(|family| family.header.name));
+        let own = fleet_http::registry::Kept::default().families(&registry).unwrap();
+        names.extend(own.into_iter().map(|family| family.header.name.clone()));
         names
     }
 

@@ -10,7 +10,6 @@ use fleet_collector::{
     BootTime, Cut, Family, FamilyText, Kind,
     snapshot::{Piece, Reading},
 };
-use xxhash_rust::xxh64::xxh64;
 
 use crate::{
     chunks::Joined,
@@ -63,9 +62,15 @@ pub(crate) trait Form {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnFamily {
     /// What it is.
-    pub header: Header,
-    /// At least one sample line.
-    pub text: String,
+    pub header: Arc<Header>,
+    /// Whole sample lines; never empty pieces. One that says the same as before is best the same memory: so it is known.
+    pub lines: Vec<Bytes>,
+}
+
+impl From<FamilyText> for OwnFamily {
+    fn from(FamilyText { family, lines }: FamilyText) -> Self {
+        Self { header: Arc::new(Header::of(&family)), lines }
+    }
 }
 
 /// What stands above the lines of a family.
@@ -176,23 +181,37 @@ pub fn classic_text(families: Vec<FamilyText>) -> String {
 pub(crate) fn write(format: Format, sources: Sources<'_>, output: &mut impl Output) -> Vec<String> {
     let Sources { own, rollups, results } = sources;
     let (reading, cut) = results.map_or((None, None), |(reading, cut)| (Some(reading), Some(cut)));
-    let page = Page::new(format, own, rollups, reading.as_ref());
-    for part in 0..page.own.count() {
-        page.own.write(part, &mut (), output);
+    let families = shown(own, rollups);
+    let heads = Heads::of(format, &families, reading.as_ref());
+    let own = Own::of(families, &heads);
+    for part in 0..own.count() {
+        own.write(part, &mut (), output);
     }
     if let (Some(reading), Some(cut)) = (&reading, cut) {
-        let mut present = Present::default();
+        let (page, mut present) = (Page { heads: &heads, reading }, Present::default());
         reading.walk(cut, |family, piece| present.show(&page, family, &piece, output));
     }
-    page.write_end(output);
-    page.repeated
+    write_end(format, output);
+    heads.repeated
+}
+
+/// Our families that have lines.
+fn shown(own: Vec<OwnFamily>, rollups: Vec<FamilyText>) -> Vec<OwnFamily> {
+    let families = own.into_iter().chain(rollups.into_iter().map(OwnFamily::from));
+    families.filter(|family| !family.lines.is_empty()).collect()
+}
+
+fn write_end(format: Format, output: &mut impl Output) {
+    if format.is_open_metrics() {
+        output.text(&Bytes::from_static(b"# EOF\n"));
+    }
 }
 
 /// What is kept of a page with everything on it for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// The items and our own families of which the segments are.
-    of: Option<(u64, BTreeSet<String>)>,
+    /// The items of which the segments are, and what stands above our families.
+    of: Option<(u64, Heads)>,
     own: Segments<(), Bytes>,
     results: Segments<Present, ()>,
     /// All of them, joined.
@@ -211,19 +230,23 @@ impl Kept {
         (own, rollups): (Vec<OwnFamily>, Vec<FamilyText>),
         reading: &Reading,
     ) -> (Vec<Bytes>, Vec<String>) {
-        let page = Page::new(format, own, rollups, Some(reading));
-        let is_other = |(layout, ours): &(_, _)| (*layout, ours) != (reading.layout(), &page.ours);
-        if self.of.as_ref().is_none_or(is_other) {
-            *self = Self { of: Some((reading.layout(), page.ours.clone())), ..Self::default() };
-        }
+        let families = shown(own, rollups);
+        let of = match self.of.take() {
+            Some((layout, heads)) if layout == reading.layout() && heads.are_of(&families) => (layout, heads),
+            _ => {
+                *self = Self::default();
+                (reading.layout(), Heads::of(format, &families, Some(reading)))
+            }
+        };
+        let (_, heads) = &*self.of.insert(of);
         let now = reading.now();
-        self.own.update(&page.own, now, (), F::OWN_SEGMENT, form);
-        let results = Results { page: &page, reading };
+        self.own.update(&Own::of(families, heads), now, (), F::OWN_SEGMENT, form);
+        let results = Results(Page { heads, reading });
         let unchanged = self.results.update(&results, now, Present::default(), F::SEGMENT, form);
         let runs = Runs(self.own.runs().chain(self.results.runs()).collect());
         self.all.update(&runs, now, (), RUN, form);
         let mut end = form.begin();
-        page.write_end(&mut end);
+        write_end(format, &mut end);
         let end = end.finish();
         let runs = self.all.runs().map(|run| &**run).chain(once(&end));
         let chunks = form.page(runs);
@@ -232,7 +255,7 @@ impl Kept {
             self.results.forget();
             self.all = Segments::default();
         }
-        (chunks, page.repeated)
+        (chunks, heads.repeated.clone())
     }
 
     /// Bytes of the segments, in this form.
@@ -242,98 +265,67 @@ impl Kept {
     }
 }
 
-/// A page about to be written: whose names are taken, and our own part of it.
-struct Page<'a> {
+/// What stands above our families on a page, and whose names are taken.
+#[derive(Debug)]
+struct Heads {
     format: Format,
+    of: Vec<Arc<Header>>,
+    /// HELP and TYPE of each; none of one that is left out.
+    texts: Vec<Option<Bytes>>,
     ours: BTreeSet<String>,
+    /// The names of families that are left out: ours, and those of results.
     repeated: Vec<String>,
-    reading: Option<&'a Reading>,
-    /// Our families.
-    own: Own,
 }
 
-impl<'a> Page<'a> {
-    fn new(
-        format: Format,
-        own: Vec<OwnFamily>,
-        rollups: Vec<FamilyText>,
-        reading: Option<&'a Reading>,
-    ) -> Self {
-        let mut page =
-            Self { format, ours: BTreeSet::new(), repeated: Vec::new(), reading, own: Own::default() };
-        let own: Vec<_> = own.into_iter().filter(|family| page.takes(&family.header.name)).collect();
-        let has_lines = |family: &FamilyText| !family.lines.is_empty();
-        let rollups: Vec<_> = rollups
-            .into_iter()
-            .filter(|family| has_lines(family) && page.takes(&family.family.name))
-            .collect();
+impl Heads {
+    fn of(format: Format, families: &[OwnFamily], reading: Option<&Reading>) -> Self {
+        let (mut ours, mut repeated) = (BTreeSet::new(), Vec::new());
+        let is_first = |OwnFamily { header, .. }: &OwnFamily| {
+            let is_free = ours.insert(header.name.clone());
+            if !is_free {
+                repeated.push(header.name.clone());
+            }
+            is_free
+        };
+        let shown: Vec<_> = families.iter().map(is_first).collect();
+        let of = families.iter().map(|family| Arc::clone(&family.header)).collect();
+        let mut heads = Self { format, of, texts: Vec::new(), ours, repeated };
         // With all names known.
-        for OwnFamily { header, text } in own {
-            page.own.add_text(page.header(&header) + &text);
-        }
-        for FamilyText { family, lines } in rollups {
-            let header = page.header(&Header::of(&family));
-            page.own.add(header, lines);
-        }
-        let hidden = page.ours.iter().filter(|name| reading.is_some_and(|reading| reading.has_family(name)));
-        page.repeated.extend(hidden.cloned());
-        page
+        let text = |(header, shown): (&Arc<Header>, bool)| shown.then(|| heads.text(header, reading));
+        heads.texts = heads.of.iter().zip(shown).map(text).collect();
+        let hidden = heads.ours.iter().filter(|name| reading.is_some_and(|reading| reading.has_family(name)));
+        heads.repeated.extend(hidden.cloned());
+        heads
     }
 
-    /// Whether a family of ours may have this name, which it has from now on.
-    fn takes(&mut self, name: &str) -> bool {
-        let is_free = self.ours.insert(name.to_owned());
-        if !is_free {
-            self.repeated.push(name.to_owned());
-        }
-        is_free
+    /// Whether these families would have the same.
+    fn are_of(&self, families: &[OwnFamily]) -> bool {
+        self.of.iter().eq(families.iter().map(|family| &family.header))
     }
 
-    fn header(&self, header: &Header) -> String {
-        header.text(self.format, |name| {
-            self.ours.contains(name) || self.reading.is_some_and(|reading| reading.has_family(name))
-        })
-    }
-
-    fn write_end(&self, output: &mut impl Output) {
-        if self.format.is_open_metrics() {
-            output.text(&Bytes::from_static(b"# EOF\n"));
-        }
+    fn text(&self, header: &Header, reading: Option<&Reading>) -> Bytes {
+        let is_taken =
+            |name: &str| self.ours.contains(name) || reading.is_some_and(|reading| reading.has_family(name));
+        header.text(self.format, is_taken).into()
     }
 }
 
-/// Lines of a part of a family of the process. By their number, so that one that grows a digit moves no other part.
-const LINES: usize = 16;
-
-/// Our families in parts, each with its stamp.
-#[derive(Debug, Default)]
-struct Own(Vec<(u64, Bytes)>);
+/// Our families in parts, which have not changed where they are the same memory.
+#[derive(Debug)]
+struct Own(Vec<Bytes>);
 
 impl Own {
-    /// A family about targets, groups or queries.
-    fn add(&mut self, header: String, lines: Vec<Bytes>) {
-        self.0.push(by_content(header.into()));
-        // What has not changed is the same memory.
-        self.0.extend(lines.into_iter().map(|lines| (lines.as_ptr().addr() as u64, lines)));
-    }
-
-    /// A family of the process, which is written anew each time.
-    fn add_text(&mut self, text: String) {
-        let ends = text.match_indices('\n').map(|(place, _)| place + 1).skip(LINES - 1).step_by(LINES);
-        let ends: Vec<_> = ends.chain(once(text.len())).collect();
-        let (text, mut start) = (Bytes::from(text), 0);
-        for end in ends {
-            if end > start {
-                self.0.push(by_content(text.slice(start..end)));
+    /// Those that are not left out.
+    fn of(families: Vec<OwnFamily>, heads: &Heads) -> Self {
+        let mut parts = Vec::with_capacity(families.iter().map(|family| family.lines.len() + 1).sum());
+        for (head, OwnFamily { lines, .. }) in heads.texts.iter().zip(families) {
+            if let Some(head) = head {
+                parts.push(head.clone());
+                parts.extend(lines);
             }
-            start = end;
         }
+        Self(parts)
     }
-}
-
-/// A part whose stamp is a hash of what it says.
-fn by_content(text: Bytes) -> (u64, Bytes) {
-    (xxh64(&text, 0), text)
 }
 
 impl Parts for Own {
@@ -345,35 +337,38 @@ impl Parts for Own {
     }
 
     fn stamp(&self, part: usize) -> u64 {
-        self.0[part].0
+        self.0[part].as_ptr().addr() as u64
     }
 
     fn pin(&self, part: usize) -> Option<Bytes> {
-        Some(self.0[part].1.clone())
+        Some(self.0[part].clone())
     }
 
     fn write(&self, part: usize, (): &mut (), output: &mut impl Output) -> Option<BootTime> {
-        output.text(&self.0[part].1);
+        output.text(&self.0[part]);
         None
     }
 }
 
-/// The results, of all items.
-struct Results<'a> {
-    page: &'a Page<'a>,
+/// Results about to be written, below our families.
+struct Page<'a> {
+    heads: &'a Heads,
     reading: &'a Reading,
 }
+
+/// The results of all items.
+struct Results<'a>(Page<'a>);
 
 impl Parts for Results<'_> {
     type Carry = Present;
     type Pin = ();
 
     fn count(&self) -> usize {
-        self.reading.parts()
+        self.0.reading.parts()
     }
 
     fn stamp(&self, part: usize) -> u64 {
-        self.reading.stamp(part)
+        self.0.reading.stamp(part)
     }
 
     fn pin(&self, _: usize) -> Option<()> {
@@ -381,7 +376,7 @@ impl Parts for Results<'_> {
     }
 
     fn write(&self, part: usize, present: &mut Present, output: &mut impl Output) -> Option<BootTime> {
-        self.reading.walk_part(part, |family, piece| present.show(self.page, family, &piece, output))
+        self.0.reading.walk_part(part, |family, piece| present.show(&self.0, family, &piece, output))
     }
 }
 
@@ -393,10 +388,10 @@ impl Present {
     /// Writes a piece, below its family's header where it is the first.
     fn show(&mut self, page: &Page<'_>, family: &Arc<Family>, piece: &Piece<'_>, output: &mut impl Output) {
         let known = self.0.as_ref().filter(|(known, _)| Arc::ptr_eq(known, family)).map(|(_, shown)| *shown);
-        let shown = known.unwrap_or_else(|| !page.ours.contains(&family.name));
+        let shown = known.unwrap_or_else(|| !page.heads.ours.contains(&family.name));
         if known.is_none() {
             if shown {
-                output.text(&page.header(&Header::of(family)).into());
+                output.text(&page.heads.text(&Header::of(family), Some(page.reading)));
             }
             self.0 = Some((Arc::clone(family), shown));
         }

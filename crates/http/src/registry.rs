@@ -3,49 +3,116 @@
 //! Its headers are written anew, for whichever format is asked for. Exemplars would have no place in the classic
 //! format; none of our metrics has them.
 
-use std::fmt;
+use std::{fmt, iter::once, sync::Arc};
 
+use bytes::Bytes;
 use prometheus_client::{encoding::text::encode_registry, registry::Registry};
 
 use crate::exposition::{Header, OwnFamily, Type};
 
-/// Room for all of it: the histograms of ten queries are two thirds of this.
-const LIKELY_LENGTH: usize = 32 << 10;
+/// Lines of a piece of a family. By their number, so that one that grows a digit moves no other piece.
+const PIECE_LINES: usize = 16;
 
-/// Room for one family, more than most need.
-const LIKELY_LENGTH_OF_ONE: usize = 1 << 10;
-
-/// The families of the registry that have a sample, in its order.
-///
-/// # Errors
-/// Those of a collector in the registry; the metrics themselves have none.
-pub fn families(registry: &Registry) -> Result<Vec<OwnFamily>, fmt::Error> {
-    let mut text = String::with_capacity(LIKELY_LENGTH);
-    encode_registry(&mut text, registry)?;
-    Ok(read(&text))
+/// The families of a registry as they were last read. Those that say the same again are the same memory.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The whole text, for its room.
+    text: String,
+    blocks: Vec<Block>,
 }
 
-/// The families in an `OpenMetrics` text.
-fn read(open_metrics: &str) -> Vec<OwnFamily> {
-    let mut families: Vec<OwnFamily> = Vec::new();
-    let mut help = "";
-    // A header waits here until its family shows a first sample.
-    let mut waiting = None;
-    for line in open_metrics.split_terminator('\n') {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
+/// The text of one family, and what it says: nothing without a sample.
+#[derive(Debug, Default)]
+struct Block {
+    text: String,
+    family: Option<OwnFamily>,
+}
+
+/// What begins a block. Within lines an end of line is escaped.
+const BEGINS: &str = "# HELP ";
+
+/// What ends the last one.
+const END: &str = "# EOF";
+
+impl Kept {
+    /// The families of the registry that have a sample, in its order.
+    ///
+    /// # Errors
+    /// Those of a collector in the registry; the metrics themselves have none.
+    pub fn families(&mut self, registry: &Registry) -> Result<Vec<OwnFamily>, fmt::Error> {
+        self.text.clear();
+        encode_registry(&mut self.text, registry)?;
+        Ok(self.read())
+    }
+
+    fn read(&mut self) -> Vec<OwnFamily> {
+        let (mut rest, mut count) = (self.text.as_str(), 0);
+        while !rest.is_empty() {
+            if count == self.blocks.len() {
+                self.blocks.push(Block::default());
+            }
+            let taken = self.blocks[count].update(rest);
+            rest = &rest[taken..];
+            count += 1;
+        }
+        self.blocks.truncate(count);
+        self.blocks.iter().filter_map(|block| block.family.clone()).collect()
+    }
+}
+
+impl Block {
+    /// Makes this the block at the beginning of the text. Gives its length.
+    fn update(&mut self, text: &str) -> usize {
+        let behind = text.strip_prefix(&self.text).filter(|_| !self.text.is_empty());
+        let is_same =
+            |behind: &str| behind.is_empty() || behind.starts_with(BEGINS) || behind.starts_with(END);
+        if !behind.is_some_and(is_same) {
+            let lines = text.split_inclusive('\n');
+            let length = lines
+                .enumerate()
+                .take_while(|(nth, line)| *nth == 0 || !(line.starts_with(BEGINS) || line.starts_with(END)))
+                .map(|(_, line)| line.len())
+                .sum();
+            text[..length].clone_into(&mut self.text);
+            self.family = read(&self.text, self.family.take());
+        }
+        self.text.len()
+    }
+}
+
+/// The family in a block of an `OpenMetrics` text, of the same memory as far as it is the same as before.
+fn read(block: &str, before: Option<OwnFamily>) -> Option<OwnFamily> {
+    let (mut help, mut found, mut samples) = ("", None, String::with_capacity(block.len()));
+    for line in block.split_terminator('\n') {
+        if let Some(rest) = line.strip_prefix(BEGINS) {
             help = rest.split_once(' ').map_or("", |(_name, help)| help);
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, word) = rest.rsplit_once(' ').unwrap_or((rest, "unknown"));
-            let header = header(name, help, word);
-            waiting = Some(OwnFamily { header, text: String::with_capacity(LIKELY_LENGTH_OF_ONE) });
+            found = Some(header(name, help, word));
         } else if !line.starts_with('#') {
-            families.extend(waiting.take());
-            if let Some(family) = families.last_mut() {
-                push_sample(&mut family.text, line);
-            }
+            push_sample(&mut samples, line);
         }
     }
-    families
+    let header = Arc::new(found.filter(|_| !samples.is_empty())?);
+    let (old_header, old_lines) = before.map(|before| (before.header, before.lines)).unzip();
+    let mut old_lines = old_lines.unwrap_or_default().into_iter();
+    let keep = |piece: &str| match old_lines.next() {
+        Some(old) if old == piece => old,
+        _ => Bytes::copy_from_slice(piece.as_bytes()),
+    };
+    let lines = pieces(&samples).map(keep).collect();
+    Some(OwnFamily { header: old_header.filter(|old| *old == header).unwrap_or(header), lines })
+}
+
+/// The text in pieces of some lines each.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let ends = text.match_indices('\n').map(|(place, _)| place + 1);
+    let mut start = 0;
+    ends.skip(PIECE_LINES - 1).step_by(PIECE_LINES).chain(once(text.len())).filter_map(move |end| {
+        let piece = &text[start..end];
+        start = end;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// In the classic format a counter is called like its samples.
@@ -110,7 +177,7 @@ mod tests {
     #[track_caller]
     fn check(registry: &Registry, format: Format, expected: &Expect) {
         let mut page = Plain::default();
-        let sources = Sources { own: families(registry).unwrap(), ..Sources::default() };
+        let sources = Sources { own: Kept::default().families(registry).unwrap(), ..Sources::default() };
         exposition::write(format, sources, &mut page);
         expected.assert_eq(&String::from_utf8(page.finish().chunks.concat()).unwrap());
     }
@@ -222,9 +289,41 @@ mod tests {
 
     #[test]
     fn what_has_another_type_is_unknown() {
-        let families =
-            read("# HELP a Help.\n# TYPE a stateset\n# UNIT a seconds\na 1\na{b=\"c\"} 2\n# EOF\n");
-        let header = Header { name: "a".into(), help: "Help.".into(), kind: Type::Unknown };
-        assert_eq!(families, [OwnFamily { header, text: "a 1\na{b=\"c\"} 2\n".into() }]);
+        let text =
+            "# HELP a Help.\n# TYPE a stateset\n# UNIT a seconds\na 1\na{b=\"c\"} 2\n# EOF\n".to_owned();
+        let families = Kept { text, ..Kept::default() }.read();
+        let header = Arc::new(Header { name: "a".into(), help: "Help.".into(), kind: Type::Unknown });
+        let lines = vec![Bytes::from_static(b"a 1\na{b=\"c\"} 2\n")];
+        assert_eq!(families, [OwnFamily { header, lines }]);
+    }
+
+    #[test]
+    fn what_says_the_same_again_is_the_same_memory() {
+        let mut registry = Registry::default();
+        let (one, many) = (Counter::<u64>::default(), Family::<Vec<(String, String)>, Counter>::default());
+        let nth = |n: u32| many.get_or_create(&vec![("n".into(), n.to_string())]).clone();
+        registry.register("empty", "Without a sample", Family::<Vec<(String, String)>, Gauge>::default());
+        registry.register("many", "Of three pieces", many.clone());
+        registry.register("one", "Of one line", one.clone());
+        (10..50).for_each(|n| drop(nth(n)));
+        let mut kept = Kept::default();
+        let mut last = kept.families(&registry).unwrap();
+        // How many pieces a family has, and how many of them are other memory than last time.
+        let mut check = |expected: [(usize, usize); 2]| {
+            let families = kept.families(&registry).unwrap();
+            assert_eq!(families, Kept::default().families(&registry).unwrap());
+            let changed = |(was, is): (&OwnFamily, &OwnFamily)| {
+                assert!(Arc::ptr_eq(&was.header, &is.header));
+                let same = was.lines.iter().zip(&is.lines).filter(|(was, is)| was.as_ptr() == is.as_ptr());
+                (is.lines.len(), is.lines.len() - same.count())
+            };
+            assert_eq!(last.iter().zip(&families).map(changed).collect::<Vec<_>>(), expected);
+            last = families;
+        };
+        check([(3, 0), (1, 0)]);
+        nth(10).inc_by(1234);
+        check([(3, 1), (1, 0)]);
+        one.inc();
+        check([(3, 0), (1, 1)]);
     }
 }

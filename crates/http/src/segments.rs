@@ -74,7 +74,8 @@ impl<C: Clone + PartialEq, P> Segments<C, P> {
         form: &mut impl Form,
     ) -> u64 {
         let count = parts.count();
-        let mut last = std::mem::take(&mut self.list).into_iter().peekable();
+        let likely = Vec::with_capacity(self.list.len());
+        let mut last = std::mem::replace(&mut self.list, likely).into_iter().peekable();
         let (mut part, mut unchanged) = (0, 0);
         (self.bytes, self.text_length) = (0, 0);
         while part < count {

@@ -211,6 +211,8 @@ pub struct State {
     /// One permit for each scrape.
     pub(crate) scrapes: Arc<Semaphore>,
     kept: Kept,
+    /// The process' own families as they were last read.
+    own: Mutex<registry::Kept>,
     /// The families that the last page had to leave out, so that a change is logged and a repetition is not.
     repeated: Mutex<Vec<String>>,
 }
@@ -229,6 +231,7 @@ impl State {
             items_turn: Arc::new(Semaphore::new(1)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
             kept: Kept::default(),
+            own: Mutex::default(),
             repeated: Mutex::default(),
         }
     }
@@ -282,7 +285,8 @@ impl State {
     }
 
     fn own(&self) -> Vec<OwnFamily> {
-        registry::families(&self.sources.registry).unwrap_or_else(|error| {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.families(&self.sources.registry).unwrap_or_else(|error| {
             tracing::error!(%error, "a collector of the exporter's own metrics failed, the page goes out without them");
             Vec::new()
         })

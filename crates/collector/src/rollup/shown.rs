@@ -7,8 +7,16 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{GroupStats, KillResult, Lines, MISSED, ShownAs, TargetStats};
-use crate::{Family, FamilyText, Kind, Reason, driver::Server, fragment::escape_label, snapshot::Cut};
+use super::{
+    GroupStats, Lines, MISSED, ShownAs, TargetStats,
+    groups::{self, OfGroup},
+};
+use crate::{
+    Family, FamilyText, Kind, Reason,
+    driver::Server,
+    fragment::escape_label,
+    snapshot::{Cut, OfQuery, query_families},
+};
 
 /// The families about the targets and groups of a cut, at this moment: about targets only if it names some or their
 /// groups, as they are about all queries, and about groups only if it names those.
@@ -26,13 +34,8 @@ pub fn families_of(cut: &Cut, targets: &[Arc<TargetStats>], groups: &[Arc<GroupS
 /// The families about these targets and groups, at this moment.
 pub fn families(targets: &[Arc<TargetStats>], groups: &[Arc<GroupStats>]) -> Vec<FamilyText> {
     let mut families = Kept::default().target_families(targets);
-    families.extend(group_families(groups));
+    families.extend(groups::families(&groups::numbers(groups)));
     families
-}
-
-/// The families about these groups, at this moment.
-pub(crate) fn group_families(groups: &[Arc<GroupStats>]) -> Vec<FamilyText> {
-    vec![group_failures(groups), group_kills(groups)]
 }
 
 /// Targets whose lines are a piece of a family: of a change of one of them the lines of all are written anew.
@@ -44,12 +47,44 @@ const TARGETS_OF_A_PIECE: usize = 16;
 pub(crate) struct Kept {
     /// Of each [`TARGETS_OF_A_PIECE`] targets.
     pieces: Vec<OfTargets>,
-    others: Vec<FamilyText>,
+    groups: Unchanged<OfGroup>,
+    queries: Unchanged<OfQuery>,
+}
+
+/// What was written of these numbers.
+#[derive(Debug)]
+struct Unchanged<T> {
+    of: Vec<T>,
+    families: Vec<FamilyText>,
+}
+
+impl<T> Default for Unchanged<T> {
+    fn default() -> Self {
+        Self { of: Vec::new(), families: Vec::new() }
+    }
+}
+
+impl<T: PartialEq> Unchanged<T> {
+    /// The families of these numbers, as `write` does it.
+    fn families(&mut self, of: Vec<T>, write: fn(&[T]) -> Vec<FamilyText>) -> Vec<FamilyText> {
+        if self.families.is_empty() || self.of != of {
+            let before = std::mem::replace(&mut self.families, write(&of));
+            for (before, now) in before.iter().zip(&mut self.families) {
+                for (before, now) in before.lines.iter().zip(&mut now.lines) {
+                    let written = std::mem::replace(now, before.clone());
+                    keep(now, written);
+                }
+            }
+            self.of = of;
+        }
+        self.families.clone()
+    }
 }
 
 /// Some targets as they were, and what was written of them.
 #[derive(Debug, Default)]
 struct OfTargets {
+    targets: Vec<Arc<TargetStats>>,
     rows: Vec<Row>,
     texts: [Bytes; TARGET_FAMILIES.len()],
 }
@@ -57,12 +92,14 @@ struct OfTargets {
 impl OfTargets {
     /// Writes anew the families that say something else now.
     fn update(&mut self, targets: &[Arc<TargetStats>]) {
-        let is_other = self.rows.len() != targets.len();
-        let mut changed = [is_other; TARGET_FAMILIES.len()];
-        if is_other {
+        let is_same = self.targets.iter().map(Arc::as_ptr).eq(targets.iter().map(Arc::as_ptr));
+        let mut changed = [!is_same; TARGET_FAMILIES.len()];
+        if !is_same {
+            targets.clone_into(&mut self.targets);
             self.rows = targets.iter().map(|target| Row::of(target)).collect();
         }
-        for (row, target) in self.rows.iter_mut().zip(targets).filter(|(row, target)| !row.is_of(target)) {
+        let of_targets = self.rows.iter_mut().zip(targets);
+        for (row, target) in of_targets.filter(|(row, target)| row.changes != target.changes()) {
             let before = std::mem::replace(row, Row::of(target));
             let is_relabelled = !Arc::ptr_eq(&before.shown_as, &row.shown_as);
             for (changed, family) in changed.iter_mut().zip(&TARGET_FAMILIES) {
@@ -84,26 +121,25 @@ impl Kept {
         for (piece, targets) in self.pieces.iter_mut().zip(targets.chunks(TARGETS_OF_A_PIECE)) {
             piece.update(targets);
         }
-        let texts = |nth: usize| self.pieces.iter().map(move |piece| &piece.texts[nth]);
         let families =
             TARGET_FAMILIES.iter().enumerate().map(|(nth, TargetFamily { name, help, kind, .. })| {
                 let family = Family { name: (*name).to_owned(), help: (*help).to_owned(), kind: *kind };
-                let lines = texts(nth).filter(|text| !text.is_empty()).cloned().collect();
+                let mut lines = Vec::with_capacity(self.pieces.len());
+                let texts = self.pieces.iter().map(|piece| &piece.texts[nth]);
+                lines.extend(texts.filter(|text| !text.is_empty()).cloned());
                 FamilyText { family: Arc::new(family), lines }
             });
         families.collect()
     }
 
-    /// The others, which are few and were written anew.
-    pub(crate) fn others(&mut self, mut families: Vec<FamilyText>) -> Vec<FamilyText> {
-        for (before, now) in self.others.iter().zip(&mut families) {
-            for (before, now) in before.lines.iter().zip(&mut now.lines) {
-                let written = std::mem::replace(now, before.clone());
-                keep(now, written);
-            }
-        }
-        self.others.clone_from(&families);
-        families
+    /// The families about these groups, at this moment.
+    pub(crate) fn group_families(&mut self, groups: &[Arc<GroupStats>]) -> Vec<FamilyText> {
+        self.groups.families(groups::numbers(groups), groups::families)
+    }
+
+    /// The families about queries that do so.
+    pub(crate) fn query_families(&mut self, queries: Vec<OfQuery>) -> Vec<FamilyText> {
+        self.queries.families(queries, query_families)
     }
 }
 
@@ -117,12 +153,14 @@ fn keep(text: &mut Bytes, now: Bytes) {
 /// A target at one moment.
 #[derive(Debug)]
 struct Row {
+    /// Until then.
+    changes: u64,
     shown_as: Arc<ShownAs>,
     server: Option<Arc<Server>>,
     numbers: Numbers,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Numbers {
     up: bool,
     last_success_ms: u64,
@@ -137,15 +175,10 @@ struct Numbers {
 
 impl Row {
     fn of(target: &TargetStats) -> Self {
+        // First: what changes while the rest is read is looked at again.
+        let changes = target.changes();
         let (shown_as, server) = (target.shown_as.load_full(), target.server.load_full());
-        Self { shown_as, server, numbers: Numbers::of(target) }
-    }
-
-    /// Whether the target is still like this.
-    fn is_of(&self, target: &TargetStats) -> bool {
-        self.numbers == Numbers::of(target)
-            && Arc::ptr_eq(&self.shown_as, &target.shown_as.load())
-            && address(self.server.as_ref()) == address(target.server.load().as_ref())
+        Self { changes, shown_as, server, numbers: Numbers::of(target) }
     }
 }
 
@@ -296,25 +329,4 @@ fn target_info(lines: &mut Lines, Row { shown_as, server, .. }: &Row) {
         more.push('"');
     }
     lines.add(&shown_as.info_labels, &more, 1);
-}
-
-fn group_failures(groups: &[Arc<GroupStats>]) -> FamilyText {
-    let mut lines = Lines::new("query_exporter_failures_total");
-    for group in groups {
-        for (reason, failures) in Reason::ALL.iter().zip(&group.failures) {
-            lines.add(&format!("group=\"{}\",reason=\"{reason}\"", group.name), "", failures.load(Relaxed));
-        }
-    }
-    lines.family("failed runs in the group, by reason", Kind::Counter)
-}
-
-fn group_kills(groups: &[Arc<GroupStats>]) -> FamilyText {
-    let mut lines = Lines::new("query_exporter_group_kills_total");
-    for group in groups {
-        for (result, kills) in KillResult::ALL.iter().zip(&group.kills) {
-            let labels = format!("group=\"{}\",result=\"{}\"", group.name, result.as_str());
-            lines.add(&labels, "", kills.load(Relaxed));
-        }
-    }
-    lines.family("attempts in the group to end one of our queries by KILL, by result", Kind::Counter)
 }

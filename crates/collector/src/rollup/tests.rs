@@ -6,7 +6,11 @@ use super::*;
 use crate::{Address, FamilyText, Password, Tls, TlsMode};
 
 fn target(labels: &[(&str, &str)]) -> Arc<TargetStats> {
-    let target = Target {
+    Arc::new(TargetStats::new(&configured(labels), Arc::new(GroupStats::new("prod".into()))))
+}
+
+fn configured(labels: &[(&str, &str)]) -> Target {
+    Target {
         name: "db1".into(),
         group: "prod".into(),
         address: Address::Tcp { host: "db1".into(), port: 3306 },
@@ -18,8 +22,7 @@ fn target(labels: &[(&str, &str)]) -> Arc<TargetStats> {
         max_connections: 3,
         kill: true,
         session: crate::SessionSettings::default(),
-    };
-    Arc::new(TargetStats::new(&target, Arc::new(GroupStats::new("prod".into()))))
+    }
 }
 
 fn text(families: &[FamilyText]) -> String {
@@ -58,7 +61,7 @@ fn what_has_not_changed_is_the_same_memory_and_the_rest_is_as_if_written_anew() 
     let mut kept = Kept::default();
     let mut write = |targets: &[_]| {
         let mut families = kept.target_families(targets);
-        families.extend(kept.others(group_families(&groups)));
+        families.extend(kept.group_families(&groups));
         assert_eq!(text(&families), text(&super::families(targets, &groups)));
         let pieces = families.into_iter().flat_map(|family| family.lines);
         pieces.collect::<Vec<_>>()
@@ -75,6 +78,43 @@ fn what_has_not_changed_is_the_same_memory_and_the_rest_is_as_if_written_anew() 
     assert_eq!(changed(&second, &write(&targets)), 0);
     write(&targets[..10]);
     write(&targets);
+    let others: Vec<_> = (0..40).map(|_| target(&[("target", "db2")])).collect();
+    write(&others);
+}
+
+#[test]
+fn whatever_changes_is_shown() {
+    let (target, group) = (target(&[("target", "db1")]), Arc::new(GroupStats::new("prod".into())));
+    let (mut kept, mut shown) = (Kept::default(), String::new());
+    let mut check = |what: &str| {
+        let now = text(&kept.target_families(&[Arc::clone(&target)]));
+        assert_eq!(now, text(&families(&[Arc::clone(&target)], &[])), "{what}");
+        assert_ne!(now, shown, "{what}");
+        shown = now;
+    };
+    check("nothing yet");
+    target.connect_begun();
+    check("a connect");
+    target.connection_opened();
+    check("a connection");
+    target.introduced(&Arc::new(Server { version: "8.4".into(), ..Server::default() }));
+    check("a server");
+    target.answered();
+    check("an answer");
+    target.succeeded();
+    check("a success");
+    target.failed(&Failure::answered(Reason::Syntax, "x"));
+    check("a failure");
+    target.answered();
+    check("an answer after it");
+    target.missed(1, 1);
+    check("a missed tick");
+    target.killed(KillResult::Gone);
+    check("a KILL");
+    target.connection_closed();
+    check("a connection less");
+    target.relabel(&configured(&[("target", "db2")]), group);
+    check("other labels");
 }
 
 #[test]

@@ -54,7 +54,7 @@ struct BlocksOfQuery {
 }
 
 /// How the items of a query do.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) items: u64,
     pub(super) stale: u64,

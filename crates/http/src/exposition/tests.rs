@@ -12,7 +12,8 @@ fn family(name: &str, help: &str, kind: Kind, lines: &[&str]) -> FamilyText {
 }
 
 fn own(name: &str, kind: Type, text: &str) -> OwnFamily {
-    OwnFamily { header: Header { name: name.into(), help: "Ours.".into(), kind }, text: text.into() }
+    let header = Arc::new(Header { name: name.into(), help: "Ours.".into(), kind });
+    OwnFamily { header, lines: vec![Bytes::copy_from_slice(text.as_bytes())] }
 }
 
 fn page(format: Format, sources: Sources<'_>) -> String {
