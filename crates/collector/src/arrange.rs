@@ -23,7 +23,7 @@ use crate::{
     rollup::{self, GroupStats, TargetStats},
     run::Rules,
     share::share,
-    snapshot::{Snapshot, query_families},
+    snapshot::Snapshot,
 };
 
 /// Secret files being read over the whole fleet. Far fewer than there are threads, most of which are others'.
@@ -161,14 +161,14 @@ impl Collector {
     pub fn families_of(&self, cut: &Cut) -> Vec<FamilyText> {
         let fleet = self.fleet.load();
         let mut families = rollup::families_of(cut, &fleet.target_stats, &fleet.group_stats);
-        families.extend(query_families(&self.snapshot.queries_of(cut)));
+        families.extend(rollup::query_families(self.snapshot.queries_of(cut)));
         families
     }
 
     /// Those that are not about single targets.
     pub fn families_of_all(&self) -> Vec<FamilyText> {
         let mut families = rollup::families(&[], &self.fleet.load().group_stats);
-        families.extend(query_families(&self.snapshot.queries()));
+        families.extend(rollup::query_families(self.snapshot.queries()));
         families
     }
 

@@ -5,6 +5,8 @@
 mod groups;
 mod lines;
 mod shown;
+mod table;
+mod targets;
 
 use std::{
     sync::{
@@ -22,8 +24,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::{Failure, Reason, Target, driver::Server, fragment::labels_text, record::TargetRecord};
 
 pub(crate) use lines::Lines;
-pub(crate) use shown::Kept;
+pub(crate) use shown::{Kept, query_families};
 pub use shown::{families, families_of};
+pub(crate) use table::{Column, Row};
 
 /// Why ticks were missed, as labels.
 pub const MISSED: [&str; 4] = ["running", "no_permit", "target_down", "stopped"];

@@ -34,7 +34,7 @@ use about_queries::QueryStats;
 use blocks::{Blocks, Part};
 use slot::{Common, Published, Totals};
 
-pub(crate) use about_queries::{OfQuery, query_families};
+pub(crate) use about_queries::OfQuery;
 pub use cut::Cut;
 pub use kept::NotRestored;
 pub use reading::{Names, Piece, Reading};

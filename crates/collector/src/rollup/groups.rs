@@ -5,8 +5,11 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use super::{GroupStats, KillResult, Lines};
-use crate::{FamilyText, Kind, Reason};
+use super::{
+    GroupStats, KillResult,
+    table::{Column, Row},
+};
+use crate::{Kind, Reason};
 
 /// A group at one moment.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,31 +19,50 @@ pub(super) struct OfGroup {
     kills: [u64; KillResult::ALL.len()],
 }
 
-/// What these groups have counted until now.
-pub(super) fn numbers(groups: &[Arc<GroupStats>]) -> Vec<OfGroup> {
-    let of_group = |group: &Arc<GroupStats>| OfGroup {
-        name: Arc::clone(&group.name),
-        failures: array::from_fn(|nth| group.failures[nth].load(Relaxed)),
-        kills: array::from_fn(|nth| group.kills[nth].load(Relaxed)),
-    };
-    groups.iter().map(of_group).collect()
-}
-
-/// The families that say so.
-pub(super) fn families(groups: &[OfGroup]) -> Vec<FamilyText> {
-    let mut failures = Lines::new("query_exporter_failures_total");
-    let mut kills = Lines::new("query_exporter_group_kills_total");
-    for group in groups {
-        let labels = format!("group=\"{}\"", group.name);
-        for (reason, count) in Reason::ALL.iter().zip(group.failures) {
-            failures.add(&labels, &format!("reason=\"{reason}\""), count);
-        }
-        for (result, count) in KillResult::ALL.iter().zip(group.kills) {
-            kills.add(&labels, &format!("result=\"{}\"", result.as_str()), count);
+impl OfGroup {
+    /// The group as it is now.
+    pub(super) fn now(group: &GroupStats) -> Self {
+        Self {
+            name: Arc::clone(&group.name),
+            failures: array::from_fn(|nth| group.failures[nth].load(Relaxed)),
+            kills: array::from_fn(|nth| group.kills[nth].load(Relaxed)),
         }
     }
-    vec![
-        failures.family("failed runs in the group, by reason", Kind::Counter),
-        kills.family("attempts in the group to end one of our queries by KILL, by result", Kind::Counter),
-    ]
 }
+
+impl Row for OfGroup {
+    const COLUMNS: &'static [Column<Self>] = &FAMILIES;
+
+    const OF_A_PIECE: usize = 4;
+
+    fn is_of(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+const FAMILIES: [Column<OfGroup>; 2] = [
+    Column {
+        name: "query_exporter_failures_total",
+        help: "failed runs in the group, by reason",
+        kind: Kind::Counter,
+        is_same: |a, b| a.failures == b.failures,
+        write: |lines, group| {
+            let labels = format!("group=\"{}\"", group.name);
+            for (reason, count) in Reason::ALL.iter().zip(group.failures) {
+                lines.add(&labels, &format!("reason=\"{reason}\""), count);
+            }
+        },
+    },
+    Column {
+        name: "query_exporter_group_kills_total",
+        help: "attempts in the group to end one of our queries by KILL, by result",
+        kind: Kind::Counter,
+        is_same: |a, b| a.kills == b.kills,
+        write: |lines, group| {
+            let labels = format!("group=\"{}\"", group.name);
+            for (result, count) in KillResult::ALL.iter().zip(group.kills) {
+                lines.add(&labels, &format!("result=\"{}\"", result.as_str()), count);
+            }
+        },
+    },
+];

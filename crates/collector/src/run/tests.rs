@@ -352,7 +352,7 @@ async fn a_query_without_a_variant_for_its_server_is_not_there_and_asks_nothing(
     assert!(world.arranged.targets[0].is_up(), "the server let us in");
     assert!(!world.fake.log().contains("variant"), "{}", world.fake.log());
     assert_eq!(world.free_lanes(), 2);
-    let items = testing::text(&crate::snapshot::query_families(&world.collector.snapshot().queries()));
+    let items = testing::text(&crate::rollup::query_families(world.collector.snapshot().queries()));
     assert!(items.contains("query_exporter_query_items{query=\"q\"} 0\n"), "{items}");
     assert!(items.contains("query_exporter_query_items_stale{query=\"q\"} 0\n"), "{items}");
     assert!(world.collector.snapshot().all_tried());

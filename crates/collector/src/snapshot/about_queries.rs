@@ -8,8 +8,12 @@ use std::{
     },
 };
 
-use super::{Cut, FamilyText, Snapshot, blocks::Tally};
-use crate::{Kind, mapping::DROPPED, rollup::Lines};
+use super::{Cut, Snapshot, blocks::Tally};
+use crate::{
+    Kind,
+    mapping::DROPPED,
+    rollup::{Column, Row},
+};
 
 /// The counters of one query over all its targets.
 #[derive(Debug, Default)]
@@ -52,33 +56,64 @@ impl Snapshot {
     }
 }
 
-/// The families about queries that do so.
-pub(crate) fn query_families(queries: &[OfQuery]) -> Vec<FamilyText> {
-    let mut items = Lines::new("query_exporter_query_items");
-    let mut stale = Lines::new("query_exporter_query_items_stale");
-    let mut oldest = Lines::new("query_exporter_query_oldest_success_timestamp_seconds");
-    let mut dropped = Lines::new("query_exporter_series_dropped_total");
-    let mut labels_cut = Lines::new("query_exporter_labels_cut_total");
-    for OfQuery { name, tally, dropped: counts, cut } in queries {
-        let labels = format!("query=\"{name}\"");
-        let none = tally.items == 0;
-        items.add_value(&labels, tally.items);
-        stale.add_value(&labels, tally.stale);
-        oldest.add_seconds(&labels, if none { 0 } else { tally.oldest_success_ms });
-        for (reason, count) in DROPPED.iter().zip(counts) {
-            dropped.add_value(&format!("{labels},reason=\"{reason}\""), *count);
-        }
-        labels_cut.add_value(&labels, *cut);
+impl OfQuery {
+    fn labels(&self) -> String {
+        format!("query=\"{}\"", self.name)
     }
-    vec![
-        items.family("items of the query", Kind::Gauge),
-        stale.family("items of the query that have no result within its age limit", Kind::Gauge),
-        oldest.family(
-            "when the item of the query that waits longest for a success had its last one, since the epoch; 0 if one \
-             never had any",
-            Kind::Gauge,
-        ),
-        dropped.family("samples that rows should have yielded and that are not shown, by reason", Kind::Counter),
-        labels_cut.family("label values cut at max_label_bytes", Kind::Counter),
-    ]
 }
+
+impl Row for OfQuery {
+    const COLUMNS: &'static [Column<Self>] = &FAMILIES;
+
+    const OF_A_PIECE: usize = 16;
+
+    fn is_of(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+const FAMILIES: [Column<OfQuery>; 5] = [
+    Column {
+        name: "query_exporter_query_items",
+        help: "items of the query",
+        kind: Kind::Gauge,
+        is_same: |a, b| a.tally.items == b.tally.items,
+        write: |lines, query| lines.add(&query.labels(), "", query.tally.items),
+    },
+    Column {
+        name: "query_exporter_query_items_stale",
+        help: "items of the query that have no result within its age limit",
+        kind: Kind::Gauge,
+        is_same: |a, b| a.tally.stale == b.tally.stale,
+        write: |lines, query| lines.add(&query.labels(), "", query.tally.stale),
+    },
+    Column {
+        name: "query_exporter_query_oldest_success_timestamp_seconds",
+        help: "when the item of the query that waits longest for a success had its last one, since the epoch; 0 if one \
+               never had any",
+        kind: Kind::Gauge,
+        is_same: |a, b| a.tally.oldest_success_ms == b.tally.oldest_success_ms,
+        write: |lines, query| {
+            let none = query.tally.items == 0;
+            lines.add_seconds(&query.labels(), if none { 0 } else { query.tally.oldest_success_ms });
+        },
+    },
+    Column {
+        name: "query_exporter_series_dropped_total",
+        help: "samples that rows should have yielded and that are not shown, by reason",
+        kind: Kind::Counter,
+        is_same: |a, b| a.dropped == b.dropped,
+        write: |lines, query| {
+            for (reason, count) in DROPPED.iter().zip(query.dropped) {
+                lines.add(&query.labels(), &format!("reason=\"{reason}\""), count);
+            }
+        },
+    },
+    Column {
+        name: "query_exporter_labels_cut_total",
+        help: "label values cut at max_label_bytes",
+        kind: Kind::Counter,
+        is_same: |a, b| a.cut == b.cut,
+        write: |lines, query| lines.add(&query.labels(), "", query.cut),
+    },
+];

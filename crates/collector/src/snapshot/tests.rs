@@ -5,6 +5,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::{
     Metric, Query, ResultLimits, Target,
+    rollup::query_families,
     testing::{self, metric, query, rows, target},
 };
 
@@ -298,7 +299,7 @@ fn the_families_about_queries_tell_items_age_and_what_was_dropped() {
         query_exporter_labels_cut_total{query="hosts"} 0
         query_exporter_labels_cut_total{query="users"} 3
     "#]]
-    .assert_eq(&testing::text(&query_families(&snapshot.queries())));
+    .assert_eq(&testing::text(&query_families(snapshot.queries())));
 }
 
 #[test]

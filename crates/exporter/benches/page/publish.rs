@@ -4,8 +4,11 @@
 //! From the answer on it is the exporter's own path: mapping, checks, snapshot, page, sockets.
 
 use std::{
+    fmt,
     io::{BufRead as _, BufReader, Write as _},
+    num::ParseIntError,
     process::{ChildStdin, ChildStdout, Stdio},
+    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -67,10 +70,9 @@ impl Publisher {
         Ok(publisher)
     }
 
-    /// Publishes so many results a second from now on, with 0 none, without a number as fast as it can.
-    pub fn publish(&mut self, per_second: Option<u32>) -> Result<()> {
-        let rate = per_second.map_or_else(|| "all".to_owned(), |rate| rate.to_string());
-        self.tell(&rate)?;
+    /// Publishes at this pace from now on.
+    pub fn publish(&mut self, pace: Pace) -> Result<()> {
+        self.tell(&pace.to_string())?;
         self.line().map(drop)
     }
 
@@ -97,8 +99,42 @@ impl Publisher {
     }
 }
 
-/// Results a second: none, some, or as many as there can be.
-type Rate = Arc<Mutex<Option<u32>>>;
+/// What the publishing thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Waits.
+    Rest,
+    /// Publishes so many results a second.
+    PerSecond(u32),
+    /// Publishes as fast as it can.
+    Unbounded,
+    /// Publishes nothing, and takes a CPU all the same.
+    Spin,
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rest => write!(f, "rest"),
+            Self::PerSecond(rate) => write!(f, "{rate}"),
+            Self::Unbounded => write!(f, "unbounded"),
+            Self::Spin => write!(f, "spin"),
+        }
+    }
+}
+
+impl FromStr for Pace {
+    type Err = ParseIntError;
+
+    fn from_str(word: &str) -> std::result::Result<Self, ParseIntError> {
+        match word {
+            "rest" => Ok(Self::Rest),
+            "unbounded" => Ok(Self::Unbounded),
+            "spin" => Ok(Self::Spin),
+            rate => rate.parse().map(Self::PerSecond),
+        }
+    }
+}
 
 /// The process.
 pub fn main() -> Result<()> {
@@ -113,9 +149,9 @@ pub fn main() -> Result<()> {
     println!("{}", listener.local_addr()?.port());
     runtime.spawn(fleet_http::serve(listener, state, CancellationToken::new()));
 
-    let rate: Rate = Arc::new(Mutex::new(Some(0)));
+    let pace = Arc::new(Mutex::new(Pace::Rest));
     let times = Arc::new(Mutex::new(Vec::new()));
-    let (wanted, measured) = (Arc::clone(&rate), Arc::clone(&times));
+    let (wanted, measured) = (Arc::clone(&pace), Arc::clone(&times));
     let publishing = Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || publishing.block_on(keep_publishing(&items, &wanted, &measured)));
     for line in std::io::stdin().lines() {
@@ -128,7 +164,7 @@ pub fn main() -> Result<()> {
                 println!("{} {} {}", times.len(), at(50), at(99));
             }
             other => {
-                *rate.lock().unwrap_or_else(PoisonError::into_inner) = other.parse().ok();
+                *pace.lock().unwrap_or_else(PoisonError::into_inner) = other.parse()?;
                 println!("publishing {other}");
             }
         }
@@ -136,14 +172,15 @@ pub fn main() -> Result<()> {
     std::process::exit(0)
 }
 
-async fn keep_publishing(items: &[Arc<Item>], rate: &Rate, times: &Mutex<Vec<Duration>>) {
+async fn keep_publishing(items: &[Arc<Item>], pace: &Mutex<Pace>, times: &Mutex<Vec<Duration>>) {
     for item in items.iter().cycle() {
         let per_second = loop {
-            match *rate.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(0) => {}
-                other => break other,
+            match *pace.lock().unwrap_or_else(PoisonError::into_inner) {
+                Pace::Rest => std::thread::sleep(Duration::from_millis(1)),
+                Pace::Spin => std::hint::spin_loop(),
+                Pace::PerSecond(rate) => break Some(rate),
+                Pace::Unbounded => break None,
             }
-            std::thread::sleep(Duration::from_millis(1));
         };
         let began = Instant::now();
         publish(item).await;

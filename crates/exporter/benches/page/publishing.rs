@@ -6,7 +6,7 @@ use crate::{
     Result, bar,
     client::{Client, Encoding},
     fleet::{Fleet, Servers},
-    publish::{self, Publisher},
+    publish::{self, Pace, Publisher},
     ready,
     rounds::{ROUNDS, median, ms, ratio},
     support::exporter::Exporter,
@@ -42,43 +42,79 @@ fn interval(exporter: &Exporter, encoding: Encoding) -> Result<Duration> {
     Ok(Cpu::of(exporter.pid())?.since(before).total())
 }
 
-/// Scrapes while nothing is published and while one thread publishes as fast as it can, in turns.
+/// Scrapes while nothing is published and while one thread publishes, at a pace and as fast as it can, in turns; and
+/// while it takes a CPU for nothing, which says how much of it is the CPU's.
 pub fn full_rate() -> Result<bool> {
     const SCRAPES: usize = 2000;
     let items = publish::TARGETS * publish::QUERIES;
     println!("\nFull rate: {items} items with one series each");
     let mut publisher = Publisher::start()?;
     let mut client = Client::connect(publisher.port, Encoding::Identity)?;
-    let mut passed = true;
-    for (what, rate) in [("2,000 results a second", Some(2000)), ("as fast as one thread can", None)] {
-        let (mut quiet, mut beside) = (Vec::new(), Vec::new());
-        let (mut p50s, mut p99s, mut count, mut busy) = (Vec::new(), Vec::new(), 0, Duration::ZERO);
-        for _ in 0..ROUNDS {
-            quiet.push(scrapes(&mut client, SCRAPES / ROUNDS)?);
-            publisher.published()?;
-            publisher.publish(rate)?;
-            let began = Instant::now();
-            beside.push(scrapes(&mut client, SCRAPES / ROUNDS + 1)?);
-            publisher.publish(Some(0))?;
-            busy += began.elapsed();
-            let told = publisher.published()?;
-            p50s.push(told.p50);
-            p99s.push(told.p99);
-            count += told.count;
+    let mut all = [Pace::Rest, Pace::PerSecond(2000), Pace::Spin, Pace::Unbounded].map(Beside::new);
+    for _ in 0..ROUNDS {
+        for beside in &mut all {
+            beside.take_turn(&mut publisher, &mut client, SCRAPES / ROUNDS + 1)?;
         }
-        let (quiet, beside, p50, p99) = (median(quiet), median(beside), median(p50s), median(p99s));
+    }
+    let [quiet, paced, spinning, unbounded] = all;
+    let times = [&quiet, &paced, &spinning, &unbounded].map(|beside| median(beside.scrapes.clone()));
+    let [at_rest, at_a_pace, beside_a_spinner, at_full_rate] = times;
+    println!(
+        "  a scrape takes {:.2} ms; beside a thread that only spins {:.2} ms, {:.2} times as long",
+        ms(at_rest),
+        ms(beside_a_spinner),
+        ratio(beside_a_spinner, at_rest)
+    );
+    let mut passed = true;
+    for (what, beside, time) in
+        [("2,000 results a second", paced, at_a_pace), ("as fast as one thread can", unbounded, at_full_rate)]
+    {
+        let per_second = beside.count as f64 / beside.busy.as_secs_f64();
+        let (p50, p99) = (median(beside.p50s), median(beside.p99s));
         println!(
-            "  {what}: {:.0} results a second; a scrape takes {:.2} ms, without them {:.2} ms; publishing {:.1} us, at p99 {:.1} us",
-            count as f64 / busy.as_secs_f64(),
-            ms(beside),
-            ms(quiet),
+            "  {what}: {per_second:.0} results a second; a scrape takes {:.2} ms, {:.2} times that beside the spinner; publishing {:.1} us, at p99 {:.1} us",
+            ms(time),
+            ratio(time, beside_a_spinner),
             ms(p50) * 1e3,
             ms(p99) * 1e3
         );
-        passed &= bar("scrape beside publishing / quiet", ratio(beside, quiet), 1.3)
+        passed &= bar("scrape beside publishing / quiet", ratio(time, at_rest), 1.3)
             & bar("publishing, p99 in ms", ms(p99), 1.0);
     }
     Ok(passed)
+}
+
+/// What was seen while the publisher went at a pace.
+struct Beside {
+    pace: Pace,
+    /// The median of each turn.
+    scrapes: Vec<Duration>,
+    p50s: Vec<Duration>,
+    p99s: Vec<Duration>,
+    /// Results, and how long it took to publish them.
+    count: usize,
+    busy: Duration,
+}
+
+impl Beside {
+    fn new(pace: Pace) -> Self {
+        let none = Vec::new;
+        Self { pace, scrapes: none(), p50s: none(), p99s: none(), count: 0, busy: Duration::ZERO }
+    }
+
+    fn take_turn(&mut self, publisher: &mut Publisher, client: &mut Client, count: usize) -> Result<()> {
+        publisher.published()?;
+        publisher.publish(self.pace)?;
+        let began = Instant::now();
+        self.scrapes.push(scrapes(client, count)?);
+        publisher.publish(Pace::Rest)?;
+        self.busy += began.elapsed();
+        let told = publisher.published()?;
+        self.p50s.push(told.p50);
+        self.p99s.push(told.p99);
+        self.count += told.count;
+        Ok(())
+    }
 }
 
 /// The median time of so many.

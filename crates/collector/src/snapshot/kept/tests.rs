@@ -46,7 +46,7 @@ fn a_result_comes_back_at_its_true_age_and_leaves_at_its_limit() {
         let last = slots[0].record.last_run().unwrap();
         let result = last.result.unwrap();
         assert_eq!((last.ended_ms, now.boot.since(result.at).as_secs(), result.series), (100_000, 30, 2));
-        let families = crate::snapshot::query_families(&snapshot.queries());
+        let families = crate::rollup::query_families(snapshot.queries());
         assert!(testing::text(&families).contains("oldest_success_timestamp_seconds{query=\"q\"} 100"));
         snapshot.sweep(now.boot.plus(AGE));
         assert_eq!((snapshot.series(), snapshot.bytes()), (0, 0));
