@@ -31,7 +31,7 @@ use crate::{
 };
 
 use about_queries::QueryStats;
-use blocks::{Blocks, Part};
+use blocks::{Blocks, Parts};
 use slot::{Common, Published, Totals};
 
 pub(crate) use about_queries::OfQuery;
@@ -94,7 +94,7 @@ struct Layout {
     queries: BTreeMap<Arc<str>, Arc<QueryStats>>,
     families: Vec<FamilyPlace>,
     blocks: Blocks,
-    parts: Vec<Part>,
+    parts: Parts,
     names: Names,
     /// For each item of a family that several queries feed on its target: its sources on that target.
     shared: BTreeMap<ItemId, Vec<Arc<[Source]>>>,
@@ -164,7 +164,7 @@ impl Snapshot {
         layout.names = Names::of(items);
         layout.families = families(&layout.slots);
         layout.blocks = Blocks::of(&layout.slots);
-        layout.parts = Part::of(&layout.families);
+        layout.parts = Parts::of(&layout.families);
         layout.shared = shared(&layout.families);
         let layout = Arc::new(layout);
         self.layout.store(Arc::clone(&layout));

@@ -1,13 +1,15 @@
-//! Pages being built: one at a time for each encoding, off the async threads, shared by all who asked before it began.
+//! Pages being built: one at a time for each encoding, off the async threads unless that is brief, shared by all who
+//! asked before it began.
 //!
 //! However many scrapers come at once, they get two pages: the one that was begun when the first of them came, and the
 //! next. A page is never older than the request that it answers.
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -34,6 +36,10 @@ const HELD_PAGES: u64 = 4;
 
 /// What pages being sent may hold however small they are.
 const HELD_FREELY: u64 = 64 << 20;
+
+/// A whole page that took no longer than this is made on the spot the next time: handing it over would take a part of
+/// that, and twice the wait for a CPU. Publishing a large result takes as long.
+const BRIEF: Duration = Duration::from_millis(2);
 
 /// Which page.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -169,6 +175,9 @@ pub(crate) struct Builds {
     held: Arc<Held>,
     /// The largest page so far.
     largest: AtomicU64,
+    /// Whether the last whole page of each encoding was made briefly.
+    brief_plain: AtomicBool,
+    brief_gzip: AtomicBool,
 }
 
 impl Default for Builds {
@@ -180,6 +189,8 @@ impl Default for Builds {
             waiting: Mutex::default(),
             held: Arc::default(),
             largest: AtomicU64::new(0),
+            brief_plain: AtomicBool::new(false),
+            brief_gzip: AtomicBool::new(false),
         }
     }
 }
@@ -193,6 +204,18 @@ impl Builds {
         match encoding {
             Encoding::Identity => &self.plain,
             Encoding::Gzip => &self.gzip,
+        }
+    }
+
+    /// Whether a page will likely be made briefly, as the last one was; of cuts nothing is known.
+    fn is_brief(&self, wanted: &Wanted) -> bool {
+        wanted.content == Content::Whole && self.brief(wanted.encoding).load(Relaxed)
+    }
+
+    fn brief(&self, encoding: Encoding) -> &AtomicBool {
+        match encoding {
+            Encoding::Identity => &self.brief_plain,
+            Encoding::Gzip => &self.brief_gzip,
         }
     }
 
@@ -229,7 +252,11 @@ impl Lead {
             *stage = Stage::Begun;
             false
         });
+        let began = Instant::now();
         let chunks = self.state.build(&self.wanted);
+        if self.wanted.content == Content::Whole {
+            self.state.builds.brief(self.wanted.encoding).store(began.elapsed() <= BRIEF, Relaxed);
+        }
         let built = self.state.builds.count(chunks);
         // Given back here, not by the one who asked, who is gone if the scraper hangs up.
         drop(turn);
@@ -258,9 +285,12 @@ pub(crate) async fn page(state: &Arc<State>, wanted: Wanted) -> Result<Arc<Built
             let Ok(Ok(turn)) = timeout_at(deadline, turn.acquire_owned()).await else {
                 return Err(NoPage::Busy);
             };
-            // Always on a thread of its own, so that there is one way to test; handing over costs some ten microseconds.
-            // A panic in there costs this page, and closes the channel.
-            spawn_blocking(move || lead.build(turn));
+            // Either way a panic in there costs this page, and closes the channel.
+            if state.builds.is_brief(&wanted) {
+                let _ = catch_unwind(AssertUnwindSafe(|| lead.build(turn)));
+            } else {
+                spawn_blocking(move || lead.build(turn));
+            }
         }
         match timeout_at(deadline, progress.wait_for(|stage| matches!(stage, Stage::Done(_)))).await {
             Err(_) => return Err(NoPage::Busy),

@@ -251,7 +251,7 @@ impl State {
         self.sources.snapshot.reading(BootTime::now())
     }
 
-    /// The page as it is now. Works for some milliseconds when the fleet is large, so not on an async thread.
+    /// The page as it is now. May work for some milliseconds when the fleet is large: not on an async thread then.
     pub(crate) fn build(&self, Wanted { format, encoding, content }: &Wanted) -> Vec<Bytes> {
         match content {
             Content::Whole => self.build_whole(*format, *encoding),

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 /// Writes the lines of one family.
 pub(crate) struct Lines {
-    name: &'static str,
+    /// The name and the brace that opens the labels.
+    open: String,
     text: String,
     digits: itoa::Buffer,
 }
@@ -12,18 +13,18 @@ pub(crate) struct Lines {
 impl Lines {
     /// Text likely of about this length.
     pub(super) fn of_about(name: &'static str, length: usize) -> Self {
-        Self { name, text: String::with_capacity(length), digits: itoa::Buffer::new() }
+        Self { open: format!("{name}{{"), text: String::with_capacity(length), digits: itoa::Buffer::new() }
     }
 
     /// One sample; `labels` and `more` are encoded label pairs or empty.
     pub(crate) fn add(&mut self, labels: &str, more: &str, value: impl itoa::Integer) {
         let value = self.digits.format(value);
-        self.text.push_str(self.name);
-        if !(labels.is_empty() && more.is_empty()) {
-            let comma = if labels.is_empty() || more.is_empty() { "" } else { "," };
-            self.text.extend(["{", labels, comma, more, "}"]);
+        match (labels, more) {
+            ("", "") => self.text.extend([&self.open[..self.open.len() - 1], " "]),
+            (labels, "") | ("", labels) => self.text.extend([&self.open, labels, "} "]),
+            (labels, more) => self.text.extend([&self.open, labels, ",", more, "} "]),
         }
-        self.text.extend([" ", value, "\n"]);
+        self.text.extend([value, "\n"]);
     }
 
     /// One sample whose value is a number of seconds, given in milliseconds.

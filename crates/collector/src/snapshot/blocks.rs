@@ -148,43 +148,52 @@ impl Tally {
 pub(super) struct Part {
     pub(super) family: usize,
     pub(super) sources: Range<usize>,
-    /// The blocks of its sources: nearly always one.
-    block: usize,
-    more_blocks: Vec<usize>,
 }
 
-impl Part {
-    /// The parts of all families, in their order. The items have their blocks.
-    pub(super) fn of(families: &[FamilyPlace]) -> Vec<Self> {
-        let mut parts: Vec<Self> = Vec::new();
+/// The parts of all families, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) list: Vec<Part>,
+    /// The first block of each. By themselves, since a reader looks at all of them, and at few of the parts.
+    blocks: Vec<usize>,
+    /// The other blocks of those that have more, which are few.
+    more_blocks: BTreeMap<usize, Vec<usize>>,
+}
+
+impl Parts {
+    /// The items have their blocks.
+    pub(super) fn of(families: &[FamilyPlace]) -> Self {
+        let mut parts = Self::default();
         for (family, place) in families.iter().enumerate() {
+            let mut last_block = None;
             for (nth, (slot, _)) in place.sources.iter().enumerate() {
                 let block = slot.changes.load().block;
-                let last = parts.last_mut().filter(|part| part.family == family);
-                let known = last.as_ref().is_some_and(|part| part.last_block() == block);
-                match last {
-                    Some(part) if place.shared || known => {
-                        part.sources.end = nth + 1;
-                        if !known {
-                            part.more_blocks.push(block);
-                        }
-                    }
-                    _ => parts.push(Self { family, sources: nth..nth + 1, block, more_blocks: Vec::new() }),
+                let is_known = last_block == Some(block);
+                let goes_on = is_known || place.shared && last_block.is_some();
+                if let Some(part) = parts.list.last_mut().filter(|_| goes_on) {
+                    part.sources.end = nth + 1;
+                } else {
+                    parts.list.push(Part { family, sources: nth..nth + 1 });
+                    parts.blocks.push(block);
                 }
+                // Sources come in the order of the blocks.
+                if goes_on && !is_known {
+                    parts.more_blocks.entry(parts.list.len() - 1).or_default().push(block);
+                }
+                last_block = Some(block);
             }
         }
         parts
     }
 
-    /// Sources come in the order of the blocks.
-    fn last_block(&self) -> usize {
-        *self.more_blocks.last().unwrap_or(&self.block)
-    }
-
     /// A number that is another one after each change. To be asked for before the part is looked at.
-    pub(super) fn stamp(&self, blocks: &Blocks) -> u64 {
+    pub(super) fn stamp(&self, part: usize, blocks: &Blocks) -> u64 {
+        let count = blocks.count(self.blocks[part]);
+        if self.more_blocks.is_empty() {
+            return count;
+        }
         // Each count only grows, so a sum that is the same is one of the same counts.
-        let more = self.more_blocks.iter().map(|block| blocks.count(*block));
-        more.fold(blocks.count(self.block), u64::wrapping_add)
+        let more = self.more_blocks.get(&part).into_iter().flatten();
+        more.map(|block| blocks.count(*block)).fold(count, u64::wrapping_add)
     }
 }

@@ -101,7 +101,7 @@ impl Reading {
     /// Shows each piece of the cut, family by family in the order of their names.
     pub fn walk(&self, cut: &Cut, mut show: impl FnMut(&Arc<Family>, Piece<'_>)) {
         let wanted = Wanted::of(cut, &self.layout.names);
-        for part in &self.layout.parts {
+        for part in &self.layout.parts.list {
             self.show(part, |id| wanted.has(id), &mut show);
         }
     }
@@ -118,7 +118,7 @@ impl Reading {
 
     /// In how many parts the whole can be read.
     pub fn parts(&self) -> usize {
-        self.layout.parts.len()
+        self.layout.parts.list.len()
     }
 
     /// A number that is another one when a result in this part has changed. Asked for before the part is walked, it may
@@ -127,7 +127,7 @@ impl Reading {
     /// # Panics
     /// If there is no such part.
     pub fn stamp(&self, part: usize) -> u64 {
-        self.layout.parts[part].stamp(&self.layout.blocks)
+        self.layout.parts.stamp(part, &self.layout.blocks)
     }
 
     /// Shows the pieces of one part, all of one family. All parts in their order are the whole. Gives the moment from
@@ -136,7 +136,7 @@ impl Reading {
     /// # Panics
     /// If there is no such part.
     pub fn walk_part(&self, part: usize, show: impl FnMut(&Arc<Family>, Piece<'_>)) -> Option<BootTime> {
-        self.show(&self.layout.parts[part], |_| true, show)
+        self.show(&self.layout.parts.list[part], |_| true, show)
     }
 
     fn show(
