@@ -20,6 +20,10 @@ pub(crate) fn labels_text<'a>(labels: impl Iterator<Item = &'a (String, String)>
 
 /// Appends a label value with the three escapes of the format.
 pub(crate) fn escape_label(text: &mut String, value: &str) {
+    if !value.contains(['\\', '"', '\n']) {
+        text.push_str(value);
+        return;
+    }
     for c in value.chars() {
         match c {
             '\\' => text.push_str("\\\\"),

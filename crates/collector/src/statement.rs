@@ -109,7 +109,10 @@ impl Statement {
     pub fn limited(&self, flavour: Flavour, tag: impl fmt::Display, limit: Duration) -> Limited {
         let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
         // A name that could end the comment does not get past the configuration; this does not rely on it.
-        let tag = tag.to_string().replace("*/", "* /");
+        let mut tag = tag.to_string();
+        if tag.contains("*/") {
+            tag = tag.replace("*/", "* /");
+        }
         let mut sql = String::with_capacity(self.sql.len() + tag.len() + 80);
         let mut session_limit_ms = None;
         match flavour {
