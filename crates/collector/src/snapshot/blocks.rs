@@ -49,8 +49,16 @@ pub(super) struct Blocks {
 struct BlocksOfQuery {
     first: usize,
     slots: Vec<Vec<Arc<Slot>>>,
-    /// Of each block the last tally, and at which count it was made.
-    tallies: Mutex<Vec<Option<(u64, Tally)>>>,
+    tallies: Mutex<Tallies>,
+}
+
+/// What was last tallied.
+#[derive(Debug)]
+struct Tallies {
+    /// Of each block the count at which it was; none of what was not yet.
+    counts: Vec<u64>,
+    of_blocks: Vec<Tally>,
+    sum: Tally,
 }
 
 /// How the items of a query do.
@@ -85,7 +93,7 @@ impl Blocks {
             let of_query = queries.entry(Arc::clone(&slots[0].id.query)).or_insert_with(|| BlocksOfQuery {
                 first: block,
                 slots: Vec::new(),
-                tallies: Mutex::default(),
+                tallies: Mutex::new(Tallies { counts: Vec::new(), of_blocks: Vec::new(), sum: Tally::NONE }),
             });
             of_query.slots.push(slots);
         }
@@ -103,17 +111,21 @@ impl Blocks {
             return Tally::NONE;
         };
         let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        tallies.resize(slots.len(), None);
-        let mut sum = Tally::NONE;
-        for ((block, slots), known) in (*first..).zip(slots).zip(&mut *tallies) {
-            let count = self.count(block);
-            let (_, tally) = match *known {
-                Some(known) if known.0 == count => known,
-                _ => *known.insert((count, Tally::of(slots))),
-            };
-            sum = sum.and(tally);
+        let Tallies { counts, of_blocks, sum } = &mut *tallies;
+        let mut is_same = counts.len() == slots.len();
+        // No block has changed so often.
+        counts.resize(slots.len(), u64::MAX);
+        of_blocks.resize(slots.len(), Tally::NONE);
+        for (nth, known) in counts.iter_mut().enumerate() {
+            let count = self.count(first + nth);
+            if *known != count {
+                (*known, of_blocks[nth], is_same) = (count, Tally::of(&slots[nth]), false);
+            }
         }
-        sum
+        if !is_same {
+            *sum = of_blocks.iter().fold(Tally::NONE, |sum, tally| sum.and(*tally));
+        }
+        *sum
     }
 }
 

@@ -108,8 +108,8 @@ pub enum Pace {
     PerSecond(u32),
     /// Publishes as fast as it can.
     Unbounded,
-    /// Publishes nothing, and takes a CPU all the same.
-    Spin,
+    /// Does the same with results that no page shows: what it takes is the CPU alone.
+    Elsewhere,
 }
 
 impl fmt::Display for Pace {
@@ -118,7 +118,7 @@ impl fmt::Display for Pace {
             Self::Rest => write!(f, "rest"),
             Self::PerSecond(rate) => write!(f, "{rate}"),
             Self::Unbounded => write!(f, "unbounded"),
-            Self::Spin => write!(f, "spin"),
+            Self::Elsewhere => write!(f, "elsewhere"),
         }
     }
 }
@@ -130,7 +130,7 @@ impl FromStr for Pace {
         match word {
             "rest" => Ok(Self::Rest),
             "unbounded" => Ok(Self::Unbounded),
-            "spin" => Ok(Self::Spin),
+            "elsewhere" => Ok(Self::Elsewhere),
             rate => rate.parse().map(Self::PerSecond),
         }
     }
@@ -140,8 +140,10 @@ impl FromStr for Pace {
 pub fn main() -> Result<()> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let (state, items) = fleet();
+    // Its state goes, and with it who could read it.
+    let (_, elsewhere) = fleet();
     runtime.block_on(async {
-        for item in &items {
+        for item in items.iter().chain(&elsewhere) {
             publish(item).await;
         }
     });
@@ -153,7 +155,7 @@ pub fn main() -> Result<()> {
     let times = Arc::new(Mutex::new(Vec::new()));
     let (wanted, measured) = (Arc::clone(&pace), Arc::clone(&times));
     let publishing = Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || publishing.block_on(keep_publishing(&items, &wanted, &measured)));
+    std::thread::spawn(move || publishing.block_on(keep_publishing(&items, &elsewhere, &wanted, &measured)));
     for line in std::io::stdin().lines() {
         match line?.as_str() {
             "times" => {
@@ -172,14 +174,19 @@ pub fn main() -> Result<()> {
     std::process::exit(0)
 }
 
-async fn keep_publishing(items: &[Arc<Item>], pace: &Mutex<Pace>, times: &Mutex<Vec<Duration>>) {
-    for item in items.iter().cycle() {
-        let per_second = loop {
+async fn keep_publishing(
+    items: &[Arc<Item>],
+    elsewhere: &[Arc<Item>],
+    pace: &Mutex<Pace>,
+    times: &Mutex<Vec<Duration>>,
+) {
+    for (item, other) in items.iter().zip(elsewhere).cycle() {
+        let (item, per_second) = loop {
             match *pace.lock().unwrap_or_else(PoisonError::into_inner) {
                 Pace::Rest => std::thread::sleep(Duration::from_millis(1)),
-                Pace::Spin => std::hint::spin_loop(),
-                Pace::PerSecond(rate) => break Some(rate),
-                Pace::Unbounded => break None,
+                Pace::PerSecond(rate) => break (item, Some(rate)),
+                Pace::Unbounded => break (item, None),
+                Pace::Elsewhere => break (other, None),
             }
         };
         let began = Instant::now();
