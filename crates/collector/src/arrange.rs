@@ -39,7 +39,7 @@ pub struct Collector {
     snapshot: Arc<Snapshot>,
     fleet: ArcSwap<Fleet>,
     /// The exporter's families as they were last written; taken by those who make pages alone.
-    kept: Mutex<rollup::Kept>,
+    kept: Mutex<rollup::Tables>,
 }
 
 /// What a collector was last arranged into.
@@ -150,10 +150,13 @@ impl Collector {
     /// the same memory.
     pub fn own_families(&self) -> Vec<FamilyText> {
         let fleet = self.fleet.load();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken out: what a panic leaves half done is gone with it.
+        let mut kept = std::mem::take(&mut *place);
         let mut families = kept.target_families(&fleet.target_stats);
         families.extend(kept.group_families(&fleet.group_stats));
         families.extend(kept.query_families(self.snapshot.queries()));
+        *place = kept;
         families
     }
 

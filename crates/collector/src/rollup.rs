@@ -24,7 +24,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::{Failure, Reason, Target, driver::Server, fragment::labels_text, record::TargetRecord};
 
 pub(crate) use lines::Lines;
-pub(crate) use shown::{Kept, query_families};
+pub(crate) use shown::{Tables, query_families};
 pub use shown::{families, families_of};
 pub(crate) use table::{Column, Row};
 

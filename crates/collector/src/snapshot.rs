@@ -64,7 +64,8 @@ impl fmt::Display for ItemId {
 pub struct FamilyText {
     /// Name, help and type.
     pub family: Arc<Family>,
-    /// Whole sample lines, each ended by `\n`; never empty pieces.
+    /// Whole sample lines, each ended by `\n`; never empty pieces. What begins at the same place in memory as a piece that
+    /// somebody still has says the same.
     pub lines: Vec<Bytes>,
 }
 

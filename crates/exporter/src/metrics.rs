@@ -456,7 +456,7 @@ mod tests {
         }));
         registry.register_collector(Box::new(Process::default()));
         registry.register_collector(Box::new(HistoryMetrics(None)));
-        let own = fleet_http::registry::Kept::default().families(&registry).unwrap();
+        let own = fleet_http::registry::LastRead::default().families(&registry).unwrap();
         names.extend(own.into_iter().map(|family| family.header.name.clone()));
         names
     }

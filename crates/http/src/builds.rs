@@ -9,7 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -18,12 +18,13 @@ use bytes::Bytes;
 use fleet_collector::Cut;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::spawn_blocking,
+    task::{spawn_blocking, yield_now},
     time::{Instant, timeout_at},
 };
 
 use crate::{
     State,
+    brief::Made,
     negotiate::{Encoding, Format},
 };
 
@@ -36,10 +37,6 @@ const HELD_PAGES: u64 = 4;
 
 /// What pages being sent may hold however small they are.
 const HELD_FREELY: u64 = 64 << 20;
-
-/// A whole page that took no longer than this is made on the spot the next time: handing it over would take a part of
-/// that, and twice the wait for a CPU. Publishing a large result takes as long.
-const BRIEF: Duration = Duration::from_millis(2);
 
 /// Which page.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -175,9 +172,8 @@ pub(crate) struct Builds {
     held: Arc<Held>,
     /// The largest page so far.
     largest: AtomicU64,
-    /// Whether the last whole page of each encoding was made briefly.
-    brief_plain: AtomicBool,
-    brief_gzip: AtomicBool,
+    /// What they took.
+    made: Made,
 }
 
 impl Default for Builds {
@@ -189,8 +185,7 @@ impl Default for Builds {
             waiting: Mutex::default(),
             held: Arc::default(),
             largest: AtomicU64::new(0),
-            brief_plain: AtomicBool::new(false),
-            brief_gzip: AtomicBool::new(false),
+            made: Made::default(),
         }
     }
 }
@@ -204,18 +199,6 @@ impl Builds {
         match encoding {
             Encoding::Identity => &self.plain,
             Encoding::Gzip => &self.gzip,
-        }
-    }
-
-    /// Whether a page will likely be made briefly, as the last one was; of cuts nothing is known.
-    fn is_brief(&self, wanted: &Wanted) -> bool {
-        wanted.content == Content::Whole && self.brief(wanted.encoding).load(Relaxed)
-    }
-
-    fn brief(&self, encoding: Encoding) -> &AtomicBool {
-        match encoding {
-            Encoding::Identity => &self.brief_plain,
-            Encoding::Gzip => &self.brief_gzip,
         }
     }
 
@@ -252,10 +235,10 @@ impl Lead {
             *stage = Stage::Begun;
             false
         });
-        let began = Instant::now();
+        let (layout, began) = (self.state.layout(), Instant::now());
         let chunks = self.state.build(&self.wanted);
         if self.wanted.content == Content::Whole {
-            self.state.builds.brief(self.wanted.encoding).store(began.elapsed() <= BRIEF, Relaxed);
+            self.state.builds.made.note((self.wanted.format, self.wanted.encoding), layout, began);
         }
         let built = self.state.builds.count(chunks);
         // Given back here, not by the one who asked, who is gone if the scraper hangs up.
@@ -286,7 +269,9 @@ pub(crate) async fn page(state: &Arc<State>, wanted: Wanted) -> Result<Arc<Built
                 return Err(NoPage::Busy);
             };
             // Either way a panic in there costs this page, and closes the channel.
-            if state.builds.is_brief(&wanted) {
+            if is_brief(state, &wanted) {
+                // Others who are here already come along.
+                yield_now().await;
                 let _ = catch_unwind(AssertUnwindSafe(|| lead.build(turn)));
             } else {
                 spawn_blocking(move || lead.build(turn));
@@ -305,6 +290,11 @@ pub(crate) async fn page(state: &Arc<State>, wanted: Wanted) -> Result<Arc<Built
             return Err(NoPage::Failed);
         }
     }
+}
+
+/// Whether a page will likely be there before another thread would have begun it. Of cuts nothing is known.
+fn is_brief(state: &State, Wanted { format, encoding, content }: &Wanted) -> bool {
+    *content == Content::Whole && state.builds.made.promises_brief((*format, *encoding), state.layout())
 }
 
 /// Waits along with a page that has not begun, or leads the next.

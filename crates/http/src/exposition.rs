@@ -63,7 +63,8 @@ pub(crate) trait Form {
 pub struct OwnFamily {
     /// What it is.
     pub header: Arc<Header>,
-    /// Whole sample lines; never empty pieces. One that says the same as before is best the same memory: so it is known.
+    /// Whole sample lines; never empty pieces. One that says the same as before should be the same memory, since then it is
+    /// not written anew; one that begins at the same place in memory, while the last one is there, must say the same.
     pub lines: Vec<Bytes>,
 }
 
@@ -188,8 +189,8 @@ pub(crate) fn write(format: Format, sources: Sources<'_>, output: &mut impl Outp
         own.write(part, &mut (), output);
     }
     if let (Some(reading), Some(cut)) = (&reading, cut) {
-        let (page, mut present) = (Page { heads: &heads, reading }, Present::default());
-        reading.walk(cut, |family, piece| present.show(&page, family, &piece, output));
+        let (results, mut present) = (Results { heads: &heads, reading }, Present::default());
+        reading.walk(cut, |family, piece| present.show(&results, family, &piece, output));
     }
     write_end(format, output);
     heads.repeated
@@ -233,15 +234,21 @@ impl Kept {
         let families = shown(own, rollups);
         let of = match self.of.take() {
             Some((layout, heads)) if layout == reading.layout() && heads.are_of(&families) => (layout, heads),
-            _ => {
-                *self = Self::default();
-                (reading.layout(), Heads::of(format, &families, Some(reading)))
+            before => {
+                let heads = Heads::of(format, &families, Some(reading));
+                let still = |(layout, before): (u64, Heads)| {
+                    layout == reading.layout() && heads.leave_results_alone(&before, reading)
+                };
+                if !before.is_some_and(still) {
+                    *self = Self::default();
+                }
+                (reading.layout(), heads)
             }
         };
         let (_, heads) = &*self.of.insert(of);
         let now = reading.now();
         self.own.update(&Own::of(families, heads), now, (), F::OWN_SEGMENT, form);
-        let results = Results(Page { heads, reading });
+        let results = Results { heads, reading };
         let unchanged = self.results.update(&results, now, Present::default(), F::SEGMENT, form);
         let runs = Runs(self.own.runs().chain(self.results.runs()).collect());
         self.all.update(&runs, now, (), RUN, form);
@@ -303,6 +310,16 @@ impl Heads {
         self.of.iter().eq(families.iter().map(|family| &family.header))
     }
 
+    /// Whether results are written below these as below others: no name came or went that one of theirs may be, or may be
+    /// shortened to.
+    fn leave_results_alone(&self, others: &Self, reading: &Reading) -> bool {
+        let concerns = |name: &String| {
+            reading.has_family(name)
+                || Type::Counter.suffix().is_some_and(|s| reading.has_family(&format!("{name}{s}")))
+        };
+        !self.ours.symmetric_difference(&others.ours).any(concerns)
+    }
+
     fn text(&self, header: &Header, reading: Option<&Reading>) -> Bytes {
         let is_taken =
             |name: &str| self.ours.contains(name) || reading.is_some_and(|reading| reading.has_family(name));
@@ -350,25 +367,22 @@ impl Parts for Own {
     }
 }
 
-/// Results about to be written, below our families.
-struct Page<'a> {
+/// The results of all items, below our families.
+struct Results<'a> {
     heads: &'a Heads,
     reading: &'a Reading,
 }
-
-/// The results of all items.
-struct Results<'a>(Page<'a>);
 
 impl Parts for Results<'_> {
     type Carry = Present;
     type Pin = ();
 
     fn count(&self) -> usize {
-        self.0.reading.parts()
+        self.reading.parts()
     }
 
     fn stamp(&self, part: usize) -> u64 {
-        self.0.reading.stamp(part)
+        self.reading.stamp(part)
     }
 
     fn pin(&self, _: usize) -> Option<()> {
@@ -376,7 +390,7 @@ impl Parts for Results<'_> {
     }
 
     fn write(&self, part: usize, present: &mut Present, output: &mut impl Output) -> Option<BootTime> {
-        self.0.reading.walk_part(part, |family, piece| present.show(&self.0, family, &piece, output))
+        self.reading.walk_part(part, |family, piece| present.show(self, family, &piece, output))
     }
 }
 
@@ -386,12 +400,18 @@ struct Present(Option<(Arc<Family>, bool)>);
 
 impl Present {
     /// Writes a piece, below its family's header where it is the first.
-    fn show(&mut self, page: &Page<'_>, family: &Arc<Family>, piece: &Piece<'_>, output: &mut impl Output) {
+    fn show(
+        &mut self,
+        results: &Results<'_>,
+        family: &Arc<Family>,
+        piece: &Piece<'_>,
+        output: &mut impl Output,
+    ) {
         let known = self.0.as_ref().filter(|(known, _)| Arc::ptr_eq(known, family)).map(|(_, shown)| *shown);
-        let shown = known.unwrap_or_else(|| !page.heads.ours.contains(&family.name));
+        let shown = known.unwrap_or_else(|| !results.heads.ours.contains(&family.name));
         if known.is_none() {
             if shown {
-                output.text(&page.heads.text(&Header::of(family), Some(page.reading)));
+                output.text(&results.heads.text(&Header::of(family), Some(results.reading)));
             }
             self.0 = Some((Arc::clone(family), shown));
         }

@@ -9,6 +9,7 @@
 
 mod auth;
 pub mod body;
+mod brief;
 mod builds;
 mod chunks;
 mod cut;

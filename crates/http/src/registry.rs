@@ -15,7 +15,7 @@ const PIECE_LINES: usize = 16;
 
 /// The families of a registry as they were last read. Those that say the same again are the same memory.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct LastRead {
     /// The whole text, for its room.
     text: String,
     blocks: Vec<Block>,
@@ -34,7 +34,7 @@ const BEGINS: &str = "# HELP ";
 /// What ends the last one.
 const END: &str = "# EOF";
 
-impl Kept {
+impl LastRead {
     /// The families of the registry that have a sample, in its order.
     ///
     /// # Errors
@@ -177,7 +177,7 @@ mod tests {
     #[track_caller]
     fn check(registry: &Registry, format: Format, expected: &Expect) {
         let mut page = Plain::default();
-        let sources = Sources { own: Kept::default().families(registry).unwrap(), ..Sources::default() };
+        let sources = Sources { own: LastRead::default().families(registry).unwrap(), ..Sources::default() };
         exposition::write(format, sources, &mut page);
         expected.assert_eq(&String::from_utf8(page.finish().chunks.concat()).unwrap());
     }
@@ -291,7 +291,7 @@ mod tests {
     fn what_has_another_type_is_unknown() {
         let text =
             "# HELP a Help.\n# TYPE a stateset\n# UNIT a seconds\na 1\na{b=\"c\"} 2\n# EOF\n".to_owned();
-        let families = Kept { text, ..Kept::default() }.read();
+        let families = LastRead { text, ..LastRead::default() }.read();
         let header = Arc::new(Header { name: "a".into(), help: "Help.".into(), kind: Type::Unknown });
         let lines = vec![Bytes::from_static(b"a 1\na{b=\"c\"} 2\n")];
         assert_eq!(families, [OwnFamily { header, lines }]);
@@ -306,12 +306,12 @@ mod tests {
         registry.register("many", "Of three pieces", many.clone());
         registry.register("one", "Of one line", one.clone());
         (10..50).for_each(|n| drop(nth(n)));
-        let mut kept = Kept::default();
+        let mut kept = LastRead::default();
         let mut last = kept.families(&registry).unwrap();
         // How many pieces a family has, and how many of them are other memory than last time.
         let mut check = |expected: [(usize, usize); 2]| {
             let families = kept.families(&registry).unwrap();
-            assert_eq!(families, Kept::default().families(&registry).unwrap());
+            assert_eq!(families, LastRead::default().families(&registry).unwrap());
             let changed = |(was, is): (&OwnFamily, &OwnFamily)| {
                 assert!(Arc::ptr_eq(&was.header, &is.header));
                 let same = was.lines.iter().zip(&is.lines).filter(|(was, is)| was.as_ptr() == is.as_ptr());

@@ -204,7 +204,7 @@ async fn reload(state: &State) -> Response<Page> {
     answer(status, PLAIN, format!("{}\n", text.trim_end()))
 }
 
-/// Built like a page of metrics: on a thread of its own, few at once.
+/// Built on a thread of its own, one at a time.
 async fn items(state: &Arc<State>) -> Response<Page> {
     let Ok(Ok(permit)) = timeout(BUILD_WAIT, state.items_turn.clone().acquire_owned()).await else {
         let body = "too many requests at once; try again in 5 s\n";
@@ -276,7 +276,7 @@ pub(crate) fn finish(request: &Request<()>, mut response: Response<Page>) -> Res
 mod tests {
     use std::{
         pin::Pin,
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        sync::Mutex,
         task::{Context, Poll, Waker},
         time::Duration,
     };
@@ -511,13 +511,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_while_a_page_is_built_costs_one_answer() {
-        let calls = AtomicUsize::new(0);
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&calls);
         let mut registry = Registry::default();
         let metrics = HttpMetrics::register(&mut registry);
         let sources = Sources {
             snapshot: Arc::new(Snapshot::default()),
             rollups: Box::new(move |_| {
-                assert!(!calls.fetch_add(1, Relaxed).is_multiple_of(2), "planted");
+                let count = {
+                    let mut calls = seen.lock().unwrap();
+                    calls.push(std::thread::current().id());
+                    calls.len()
+                };
+                assert!(count.is_multiple_of(2), "planted");
                 Vec::new()
             }),
             registry: Arc::new(registry),
@@ -526,10 +532,15 @@ mod tests {
             items: Box::new(String::new),
         };
         let state = Arc::new(State::new(sources, metrics, "", Instant::now()));
-        // The first two pages are made on a thread of their own, the others, since those took no time, on the spot.
+        // The first two pages are made on a thread of their own, the next, since those took no time, on the spot; another
+        // kind again on a thread.
         for _ in 0..3 {
             assert_eq!(ask(&state, "GET", "/metrics").await.status(), StatusCode::INTERNAL_SERVER_ERROR);
             assert_eq!(ask(&state, "GET", "/metrics").await.status(), StatusCode::OK);
         }
+        assert_eq!(ask(&state, "GET", "/-/metrics").await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let here = std::thread::current().id();
+        let on_the_spot: Vec<_> = calls.lock().unwrap().iter().map(|thread| *thread == here).collect();
+        assert_eq!(on_the_spot, [false, false, true, true, true, true, false]);
     }
 }

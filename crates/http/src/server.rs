@@ -38,8 +38,7 @@ pub const MAX_CONNECTIONS: usize = 256;
 /// Headers of one request.
 const MAX_HEADERS: usize = 32;
 
-/// Bytes of one request's head. It bounds what is queued for sending as well, to one chunk beyond it; a chunk is
-/// large enough for that to cost little.
+/// Bytes of one request's head. It bounds what is queued for sending as well, to one frame of the body beyond it.
 const MAX_BUFFER: usize = 16 << 10;
 
 /// The wait after an error that says the process or the machine is out of something. Trying on would spin.

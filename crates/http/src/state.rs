@@ -211,8 +211,8 @@ pub struct State {
     /// One permit for each scrape.
     pub(crate) scrapes: Arc<Semaphore>,
     kept: Kept,
-    /// The process' own families as they were last read.
-    own: Mutex<registry::Kept>,
+    /// The process' own families.
+    own: Mutex<registry::LastRead>,
     /// The families that the last page had to leave out, so that a change is logged and a repetition is not.
     repeated: Mutex<Vec<String>>,
 }
@@ -251,6 +251,11 @@ impl State {
         self.sources.snapshot.reading(BootTime::now())
     }
 
+    /// A number for the items that there are now.
+    pub(crate) fn layout(&self) -> u64 {
+        self.reading().layout()
+    }
+
     /// The page as it is now. May work for some milliseconds when the fleet is large: not on an async thread then.
     pub(crate) fn build(&self, Wanted { format, encoding, content }: &Wanted) -> Vec<Bytes> {
         match content {
@@ -285,11 +290,15 @@ impl State {
     }
 
     fn own(&self) -> Vec<OwnFamily> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.families(&self.sources.registry).unwrap_or_else(|error| {
+        let mut kept = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken out: what a panic leaves half done is gone with it.
+        let mut own = std::mem::take(&mut *kept);
+        let families = own.families(&self.sources.registry).unwrap_or_else(|error| {
             tracing::error!(%error, "a collector of the exporter's own metrics failed, the page goes out without them");
             Vec::new()
-        })
+        });
+        *kept = own;
+        families
     }
 
     fn log_repeated(&self, names: &[String]) {

@@ -24,7 +24,7 @@ pub fn families_of(cut: &Cut, targets: &[Arc<TargetStats>], groups: &[Arc<GroupS
 
 /// The families about these targets and groups, at this moment.
 pub fn families(targets: &[Arc<TargetStats>], groups: &[Arc<GroupStats>]) -> Vec<FamilyText> {
-    let mut kept = Kept::default();
+    let mut kept = Tables::default();
     let mut families = kept.target_families(targets);
     families.extend(kept.group_families(groups));
     families
@@ -32,18 +32,18 @@ pub fn families(targets: &[Arc<TargetStats>], groups: &[Arc<GroupStats>]) -> Vec
 
 /// The families about queries that do so.
 pub(crate) fn query_families(queries: Vec<OfQuery>) -> Vec<FamilyText> {
-    Kept::default().query_families(queries)
+    Tables::default().query_families(queries)
 }
 
 /// What was last written.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct Tables {
     targets: Table<OfTarget>,
     groups: Table<OfGroup>,
     queries: Table<OfQuery>,
 }
 
-impl Kept {
+impl Tables {
     /// The families about these targets, at this moment.
     pub(crate) fn target_families(&mut self, targets: &[Arc<TargetStats>]) -> Vec<FamilyText> {
         self.targets.families(targets.len(), |nth, last| OfTarget::now(&targets[nth], last))

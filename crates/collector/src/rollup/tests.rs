@@ -58,7 +58,7 @@ fn a_target_costs_at_most_sixteen_series() {
 fn what_has_not_changed_is_the_same_memory_and_the_rest_is_as_if_written_anew() {
     let targets: Vec<_> = (0..40).map(|_| target(&[("target", "db1")])).collect();
     let groups = [Arc::new(GroupStats::new("prod".into()))];
-    let mut kept = Kept::default();
+    let mut kept = Tables::default();
     let mut write = |targets: &[_]| {
         let mut families = kept.target_families(targets);
         families.extend(kept.group_families(&groups));
@@ -85,7 +85,7 @@ fn what_has_not_changed_is_the_same_memory_and_the_rest_is_as_if_written_anew() 
 #[test]
 fn whatever_changes_is_shown() {
     let (target, group) = (target(&[("target", "db1")]), Arc::new(GroupStats::new("prod".into())));
-    let (mut kept, mut shown) = (Kept::default(), String::new());
+    let (mut kept, mut shown) = (Tables::default(), String::new());
     let mut check = |what: &str| {
         let now = text(&kept.target_families(&[Arc::clone(&target)]));
         assert_eq!(now, text(&families(&[Arc::clone(&target)], &[])), "{what}");
@@ -115,6 +115,26 @@ fn whatever_changes_is_shown() {
     check("a connection less");
     target.relabel(&configured(&[("target", "db2")]), group);
     check("other labels");
+}
+
+#[test]
+fn whatever_groups_count_is_shown() {
+    let groups: Vec<_> = (0..9).map(|nth| Arc::new(GroupStats::new(format!("g{nth}").into()))).collect();
+    let target = TargetStats::new(&configured(&[]), Arc::clone(&groups[5]));
+    let (mut kept, mut shown) = (Tables::default(), String::new());
+    let mut check = |groups: &[_]| {
+        let now = text(&kept.group_families(groups));
+        assert_eq!(now, text(&families(&[], groups)));
+        assert_ne!(now, shown);
+        shown = now;
+    };
+    check(&groups);
+    target.failed(&Failure::answered(Reason::Syntax, "x"));
+    check(&groups);
+    target.killed(KillResult::Killed);
+    check(&groups);
+    check(&groups[1..]);
+    check(&groups[..2]);
 }
 
 #[test]

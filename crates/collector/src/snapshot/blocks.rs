@@ -55,7 +55,7 @@ struct BlocksOfQuery {
 /// What was last tallied.
 #[derive(Debug)]
 struct Tallies {
-    /// Of each block the count at which it was; none of what was not yet.
+    /// Of each block the count at which it was; the largest number of what was not yet.
     counts: Vec<u64>,
     of_blocks: Vec<Tally>,
     sum: Tally,

@@ -303,6 +303,32 @@ fn the_families_about_queries_tell_items_age_and_what_was_dropped() {
 }
 
 #[test]
+fn how_items_do_is_told_anew_after_each_change() {
+    let (snapshot, slots) = arranged(&[simple("hosts", "f"), simple("users", "g")], &["db1", "db2"]);
+    // Of each query its items, and those without a result.
+    let check = |hosts: (u64, u64), users: (u64, u64)| {
+        let lines = testing::text(&query_families(snapshot.queries()));
+        let number = |name: &str, query: &str| {
+            let start = format!("query_exporter_query_{name}{{query=\"{query}\"}} ");
+            lines.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse::<u64>().unwrap()
+        };
+        let seen = ["hosts", "users"].map(|query| (number("items", query), number("items_stale", query)));
+        assert_eq!(seen, [hosts, users]);
+    };
+    check((2, 2), (2, 2));
+    publish(&snapshot, &slots[0], 0, &["a|1"]);
+    check((2, 1), (2, 2));
+    publish(&snapshot, &slots[3], 5, &["a|1"]);
+    check((2, 1), (2, 1));
+    slots[2].leave();
+    check((2, 1), (1, 0));
+    snapshot.sweep(at(60));
+    check((2, 2), (1, 0));
+    slots[3].clear();
+    check((2, 2), (1, 1));
+}
+
+#[test]
 fn who_would_make_the_page_too_large_is_refused_and_nobody_else_loses_anything() {
     let snapshot = Snapshot::new(100);
     let slots = arrange(&snapshot, &[simple("a", "f")], &["t1", "t2"]);

@@ -10,8 +10,8 @@ use std::{
 
 use bytes::BufMut as _;
 use fleet_collector::{
-    Address, Collector, Failure, Family, Item, ItemSpec, Kind, Metric, OnNull, Password, Query, ResultLimits,
-    Rows, Snapshot, Target, Tls, TlsMode, ValueSource,
+    Address, Collector, Failure, Family, FamilyText, Item, ItemSpec, Kind, Metric, OnNull, Password, Query,
+    ResultLimits, Rows, Snapshot, Target, Tls, TlsMode, ValueSource,
     driver::{BoxFuture, Driver, QueryError, Server, Session},
     login::Login,
     rows::{CellKind, Column},
@@ -88,6 +88,8 @@ pub(crate) struct Fleet {
     pub(crate) snapshot: Arc<Snapshot>,
     items: Vec<Arc<Item>>,
     next: Next,
+    /// Families of the exporter's own beside those that it has.
+    pub(crate) more: Arc<Mutex<Vec<FamilyText>>>,
 }
 
 impl Fleet {
@@ -103,8 +105,14 @@ impl Fleet {
 
         let mut registry = Registry::default();
         let metrics = HttpMetrics::register(&mut registry);
+        let more = Arc::<Mutex<Vec<FamilyText>>>::default();
+        let also = Arc::clone(&more);
         let rollups = move |scope: Scope<'_>| match scope {
-            Scope::Whole => collector.own_families(),
+            Scope::Whole => {
+                let mut families = collector.own_families();
+                families.extend(also.lock().unwrap().iter().cloned());
+                families
+            }
             Scope::Cut(cut) => collector.families_of(cut),
             Scope::Own => collector.families_of_all(),
         };
@@ -117,7 +125,7 @@ impl Fleet {
             items: Box::new(String::new),
         };
         let state = Arc::new(State::new(sources, metrics, "1.2.3", Instant::now()));
-        Self { state, snapshot, items, next }
+        Self { state, snapshot, items, next, more }
     }
 
     /// Runs an item whose server answers with these rows.
