@@ -81,6 +81,8 @@ async fn after_a_restart_the_last_results_are_there_at_their_true_age_until_thei
     let age = shown["result"]["age_seconds"].as_f64().unwrap();
     assert!(age >= read_by.elapsed().as_secs_f64() - 2.0, "{age} is too young");
     assert!(success > 0.0 && exporter.log().text().contains("restored=1"), "{}", exporter.log().text());
+    let of_target = |page: &Page| page.value("query_exporter_target_last_success_timestamp_seconds", &[]);
+    exporter.wait_until("its time", SOON, |page| of_target(page) == Some(success)).await;
 
     // The server stays away: what is shown gets no younger.
     exporter.wait_until("it leaves at its limit", limit + SOON, |page| value(page, "fast").is_none()).await;

@@ -145,7 +145,7 @@ async fn t57_curl_gets_in_by_certificate_and_login_and_by_nothing_less() {
 #[tokio::test]
 async fn curl_shows_a_certificate_where_one_is_wanted() {
     let clients = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n";
-    let (exporter, authority) = exporter("", clients).await;
+    let (exporter, authority) = exporter("reload = true\n", clients).await;
     authority.write_pair(exporter.folder(), "client");
     Authority::new().write_pair(exporter.folder(), "stranger");
     let showing = |name: &str| {
@@ -158,6 +158,23 @@ async fn curl_shows_a_certificate_where_one_is_wanted() {
     assert_eq!(curl(&exporter, "/metrics", &LOGGED_IN).0, 0);
     let (code, _, stderr) = own(&exporter, &["health", "--bind", &exporter.address]).await;
     assert_eq!(code, 0, "{stderr}");
+
+    let reload = ["reload", "--bind", &exporter.address, "--login", "login"];
+    for (shown, expected, message) in [
+        (&["--cert", "client.crt", "--key", "client.key"][..], 0, ""),
+        (&["--cert", "stranger.crt", "--key", "stranger.key"], 1, "127.0.0.1"),
+        (&[], 1, "127.0.0.1"),
+        (
+            &["--cert", "client.crt", "--key", "stranger.key"],
+            2,
+            "cannot show client.crt: certificate and key",
+        ),
+        (&["--cert", "client.crt", "--key", "client.crt"], 2, "cannot show client.crt: the key"),
+        (&["--cert", "client.crt"], 2, "--key"),
+    ] {
+        let (code, _, stderr) = own(&exporter, &[&reload[..], shown].concat()).await;
+        assert!(code == expected && stderr.contains(message), "{shown:?}: {code}: {stderr}");
+    }
     exporter.stop(&[]).await;
 }
 

@@ -1,6 +1,6 @@
-//! Age: time since boot, counting the time the machine was suspended.
+//! Age: time since boot, counting the time the machine was suspended. And the wall clock, for what is shown.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -45,6 +45,16 @@ impl BootTime {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// The wall clock, since the epoch: for what is shown. Nothing is scheduled or aged by it.
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
+}
+
+/// The same in milliseconds.
+pub fn wall_ms() -> u64 {
+    u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
 }
 
 const fn nanos(length: Duration) -> u64 {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 
-use crate::{BootTime, Failure, Success, hour::Hour, rollup::wall_ms};
+use crate::{BootTime, Failure, Success, clock::wall_ms, hour::Hour};
 
 /// When something was, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

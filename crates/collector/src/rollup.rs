@@ -8,20 +8,19 @@ mod shown;
 mod table;
 mod targets;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{
-            AtomicBool, AtomicI64, AtomicU8, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicBool, AtomicI64, AtomicU8, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use crate::{Failure, Reason, Target, driver::Server, fragment::labels_text, record::TargetRecord};
+use crate::{
+    Failure, Reason, Target, clock::wall_ms, driver::Server, fragment::labels_text, record::TargetRecord,
+};
 
 pub(crate) use lines::Lines;
 pub(crate) use shown::{Tables, query_families};
@@ -182,6 +181,12 @@ impl TargetStats {
         is_news
     }
 
+    /// A run had succeeded then, before this process began; by the wall clock, which may have been set since.
+    pub(crate) fn succeeded_at(&self, at_ms: u64) {
+        self.last_success_ms.fetch_max(at_ms.min(wall_ms()), Relaxed);
+        self.changed();
+    }
+
     /// The server has let us in, though nothing was asked of it. Returns whether the target was not up before.
     pub fn answered(&self) -> bool {
         self.reason.store(NO_REASON, Relaxed);
@@ -284,12 +289,6 @@ impl TargetStats {
         let place = KillResult::ALL.iter().position(|known| *known == result).unwrap_or_default();
         self.shown_as.load().group.kills[place].fetch_add(1, Relaxed);
     }
-}
-
-/// The wall clock, for what is shown; nothing is scheduled or aged by it.
-pub(crate) fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -222,7 +222,10 @@ impl Item {
     /// Takes over the result that an earlier process had, unless there is a newer one. It shows its true age, and is not
     /// shown beyond its limit. Gives its age.
     pub fn restore(&self, read_ms: u64, bytes: &[u8]) -> Result<Duration, NotRestored> {
-        self.snapshot.restore(&self.slot, (read_ms, bytes), Moment::now(), self.rules.expire_after)
+        let age =
+            self.snapshot.restore(&self.slot, (read_ms, bytes), Moment::now(), self.rules.expire_after)?;
+        self.lanes.stats.succeeded_at(read_ms);
+        Ok(age)
     }
 
     /// Takes note of how a run went, for whoever looks; it changes nothing. `lateness` is from the tick to the lane.

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use fleet_collector::{Address, Arranged, Collector, Snapshot, Target, TlsMode, mysql::MySql};
+use fleet_collector::{
+    Address, Arranged, Collector, Snapshot, Target, TlsMode, clock::since_epoch, mysql::MySql,
+};
 use fleet_history::{Loaded, Loading, Overrides};
 use fleet_http::{HttpMetrics, Scope, Sources, State, Web};
 use fleet_scheduler::{Changes, Item, Limits, Scheduler, Timeline};
@@ -118,7 +120,7 @@ impl App {
         let snapshot = Arc::new(Snapshot::new(config.max_page_bytes));
         let collector = Arc::new(Collector::new(Arc::new(MySql), config.max_connects, Arc::clone(&snapshot)));
         let started = Instant::now();
-        let since_epoch = metrics::since_epoch();
+        let since_epoch = since_epoch();
         let limits = Limits {
             max_runs: config.max_runs,
             max_tries: collector.connects_for_tries(),

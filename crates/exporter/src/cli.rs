@@ -91,6 +91,14 @@ pub(crate) struct ReloadArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
 
+    /// A certificate to show, where the exporter wants one, in PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// The key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
     /// A file with USER:PASSWORD, where the exporter wants a login
     #[arg(long, value_name = "FILE", env = "FLEET_QUERY_EXPORTER_LOGIN")]
     pub(crate) login: Option<PathBuf>,

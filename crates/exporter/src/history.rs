@@ -7,17 +7,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use fleet_collector::{Collector, Item, NotRestored, Report, Target, target};
+use fleet_collector::{Collector, Item, NotRestored, Report, Target, clock::since_epoch, target};
 use fleet_history::{
     Address, BoxFuture, History, Items, KeptResult, KnownItem, Limits, Loaded, Loading, Login, MySql,
     Overrides, ReadLogin, Results, Run, Settings, Stats, Store, TlsMode,
 };
 use tokio::sync::watch;
 
-use crate::{
-    config::{self, Config, ItemConfig, LONGEST_INTERVAL},
-    metrics::since_epoch,
-};
+use crate::config::{self, Config, ItemConfig, LONGEST_INTERVAL};
 
 /// How long the first items wait at the start for what was kept.
 pub(crate) const LOAD_WITHIN: Duration = Duration::from_secs(1);

@@ -32,6 +32,7 @@ use tokio::runtime::{Builder, Runtime};
 use cli::{Cli, Command, ConfigCommand, QueryArgs, ReloadArgs};
 use client::Base;
 use config::{Loaded, WebFile};
+use trust::Identity;
 
 /// A failure while running.
 const FAILED: u8 = 1;
@@ -139,23 +140,32 @@ fn reload(cli: &Cli, args: &ReloadArgs) -> Result<(), u8> {
     Ok(())
 }
 
-/// What it takes to be let in by the exporter that is asked. The one that has this configuration shows the certificate
-/// of its web file.
+/// What it takes to be let in by the exporter that is asked. The one that has this configuration has the certificate of
+/// its web file.
 fn let_in(mut exporter: Base, args: &ReloadArgs, own_web: Option<&WebFile>) -> Result<Base, String> {
     let read = |path: &Path| {
         fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     };
     let own = own_web.and_then(|web| web.settings.tls.as_ref());
+    let identity = match (&args.cert, &args.key) {
+        (Some(certificate), Some(key)) => {
+            let unfit = |error| format!("cannot show {}: {error}", certificate.display());
+            Some(Identity::of(read(certificate)?.as_bytes(), &read(key)?.into()).map_err(unfit)?)
+        }
+        _ => None,
+    };
+    let client = |pem: &[u8]| trust::client(pem, identity.as_ref());
     let trusted = match (&args.ca, own) {
         (Some(ca), _) if exporter.is_https || own.is_some() => {
             let unfit = |error| format!("cannot use {}: {error}", ca.display());
-            Some(trust::client(read(ca)?.as_bytes()).map_err(unfit)?)
+            Some(client(read(ca)?.as_bytes()).map_err(unfit)?)
         }
         (Some(_), _) => return Err("--ca is for an exporter at https://…".to_owned()),
-        (None, Some(tls)) => Some(trust::client(tls.certificate())?),
+        (None, Some(tls)) => Some(client(tls.certificate())?),
         (None, None) if exporter.is_https => {
             return Err("say whom to trust: --ca FILE, with the authority of its certificate or the certificate itself".to_owned());
         }
+        (None, None) if identity.is_some() => return Err("--cert is for an exporter at https://…".to_owned()),
         (None, None) => None,
     };
     if let Some(tls) = trusted {

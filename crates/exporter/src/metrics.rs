@@ -5,10 +5,10 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use fleet_collector::Collector;
+use fleet_collector::{Collector, clock::since_epoch};
 use fleet_history::{Reason as HistoryReason, State, Stats as HistoryStats};
 use fleet_scheduler::Stats;
 use prometheus_client::{
@@ -144,11 +144,6 @@ impl ConfigMetrics {
             self.at.set(i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX));
         }
     }
-}
-
-/// The wall clock, for what is shown.
-pub(crate) fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
 }
 
 /// What costs too much to be read for each of many scrapers: read once in a second.

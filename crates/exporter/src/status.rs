@@ -12,6 +12,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use fleet_collector::{
     BootTime, Collector, Item, Target, TargetStats,
+    clock::wall_ms,
     hour::{MINUTES, Minute},
     record::LastRun,
 };
@@ -22,7 +23,7 @@ use fleet_http::status::{
 use fleet_scheduler::{NextTick, Stats};
 use tokio::time::Instant;
 
-use crate::{logging::Suppressed, metrics::since_epoch, plan::Intervals};
+use crate::{logging::Suppressed, plan::Intervals};
 
 /// What is shown. The fleet in it is exchanged whole when the configuration changes.
 pub(crate) struct Board {
@@ -70,7 +71,7 @@ impl Board {
         Arc::new(Self {
             facts,
             fleet: ArcSwap::default(),
-            loaded_ms: AtomicU64::new(now_ms()),
+            loaded_ms: AtomicU64::new(wall_ms()),
             config_error: ArcSwapOption::empty(),
         })
     }
@@ -101,7 +102,7 @@ impl Board {
 
     /// The configuration was read and taken.
     pub(crate) fn reloaded(&self) {
-        self.loaded_ms.store(now_ms(), Relaxed);
+        self.loaded_ms.store(wall_ms(), Relaxed);
         self.config_error.store(None);
     }
 
@@ -135,7 +136,7 @@ impl Fleet for Now {
         let count = |n: i64| u64::try_from(n).unwrap_or_default();
         Exporter {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            now_ms: now_ms(),
+            now_ms: wall_ms(),
             uptime: started.elapsed(),
             config_loaded_ms: self.board.loaded_ms.load(Relaxed),
             config_error: self.board.config_error.load().as_deref().cloned(),
@@ -256,8 +257,4 @@ impl TargetEntry {
         });
         failing.max_by_key(|(_, last)| last.since_ms)
     }
-}
-
-fn now_ms() -> u64 {
-    u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
 }

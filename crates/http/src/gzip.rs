@@ -11,7 +11,7 @@ use fleet_collector::{
 
 use crate::{
     chunks::{Chunks, Joined},
-    exposition::{Form, Output},
+    form::{Form, Output},
 };
 
 /// Small texts are compressed together up to this much.

@@ -14,7 +14,8 @@ use fleet_collector::{FamilyText, deflate::Deflater, snapshot::Reading};
 use tokio::time::Instant;
 
 use crate::{
-    exposition::{self, Form, Output as _, OwnFamily, Sources},
+    exposition::{self, OwnFamily, Sources},
+    form::{Form, Output as _},
     negotiate::{Encoding, Format},
     plain::Identity,
 };

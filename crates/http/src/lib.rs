@@ -14,6 +14,7 @@ mod builds;
 mod chunks;
 mod cut;
 pub mod exposition;
+mod form;
 mod gzip;
 mod kept;
 pub mod negotiate;

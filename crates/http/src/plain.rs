@@ -5,7 +5,7 @@ use fleet_collector::snapshot::Piece;
 
 use crate::{
     chunks::{Chunks, Joined},
-    exposition::{Form, Output},
+    form::{Form, Output},
 };
 
 /// Of a page that is joined, pieces below this size are copied together; a larger one stays where it is, shared with

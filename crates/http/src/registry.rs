@@ -169,7 +169,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        exposition::{self, Output as _, Sources},
+        exposition::{self, Sources},
+        form::Output as _,
         negotiate::Format,
         plain::Plain,
     };

@@ -7,7 +7,7 @@ use fleet_collector::BootTime;
 
 use crate::{
     chunks::Joined,
-    exposition::{Form, Output},
+    form::{Form, Output},
 };
 
 /// Text that comes in parts, each of which can tell that it has changed.

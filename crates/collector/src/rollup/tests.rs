@@ -93,6 +93,8 @@ fn whatever_changes_is_shown() {
         shown = now;
     };
     check("nothing yet");
+    target.succeeded_at(1_700_000_000_500);
+    check("a success before the start");
     target.connect_begun();
     check("a connect");
     target.connection_opened();

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use super::{ItemId, about_queries::QueryStats, blocks::Changes};
 use crate::{
     BootTime, Failure, ItemSpec, Query, ResultLimits, Rows, Target,
+    clock::wall_ms,
     deflate::Packed,
     mapping::{Fragments, Mapped, Plan},
     record::ItemRecord,
-    rollup::wall_ms,
     share::share,
 };
 

@@ -1,9 +1,9 @@
 //! Who has a result of before the start waits for its tick; who has none, or one that is overdue, runs soon.
 
+use fleet_collector::clock::wall_ms;
 use fleet_scheduler::Schedule;
 
 use super::*;
-use crate::metrics::since_epoch;
 
 const HOUR: Duration = Duration::from_hours(1);
 const HOURLY: [(&str, Duration, Duration); 1] = [("q", HOUR, Duration::from_secs(5))];
@@ -18,7 +18,7 @@ async fn result() -> Vec<u8> {
 
 /// When an hourly item first runs, since the start, that has a result of this age.
 async fn first_run(age: Duration) -> Duration {
-    let read_ms = u64::try_from(since_epoch().checked_sub(age).unwrap().as_millis()).unwrap();
+    let read_ms = wall_ms() - u64::try_from(age.as_millis()).unwrap();
     let bytes = result().await;
     let plan = Plan { targets: 1, queries: &HOURLY, retry_after: None, kept: Some((read_ms, &bytes)) };
     let fleet = Fleet::start(&plan, |_| Health::Well).await;

@@ -25,6 +25,21 @@ async fn sync_leaves_equal_items_alone_and_drops_the_others_at_once() {
     assert_eq!((again.kept, again.started, again.stopped), (3, 0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn of_several_items_of_one_name_the_last_counts() {
+    let mut bench = Bench::new(256);
+    for seconds in [10, 20, 5] {
+        bench.item("q", "db", seconds, &[QUICK]);
+    }
+    for kept in [0, 1] {
+        let changes = bench.scheduler.sync(bench.items.clone()).await;
+        assert_eq!((changes.kept, changes.started, changes.stopped), (kept, 1 - kept, 0));
+    }
+    sleep(60 * SECOND).await;
+    let runs = bench.runs("q");
+    assert!(runs.len() >= 11 && runs.windows(2).all(|w| w[1] - w[0] == 5 * SECOND), "{runs:?}");
+}
+
 /// A run that is going, and the ticks that it has cost so far, are lost with it; between runs nothing is.
 #[tokio::test(start_paused = true)]
 async fn what_a_change_costs_is_counted() {
