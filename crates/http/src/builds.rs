@@ -270,8 +270,10 @@ pub(crate) async fn page(state: &Arc<State>, wanted: Wanted) -> Result<Arc<Built
             };
             // Either way a panic in there costs this page, and closes the channel.
             if is_brief(state, &wanted) {
-                // Others who are here already come along.
-                yield_now().await;
+                // Others who are here already come along. To look for them costs a tenth of what a brief page does.
+                if state.has_other_scrapes() {
+                    yield_now().await;
+                }
                 let _ = catch_unwind(AssertUnwindSafe(|| lead.build(turn)));
             } else {
                 spawn_blocking(move || lead.build(turn));

@@ -251,6 +251,11 @@ impl State {
         self.sources.snapshot.reading(BootTime::now())
     }
 
+    /// Whether another scrape is under way beside the one that asks.
+    pub(crate) fn has_other_scrapes(&self) -> bool {
+        self.scrapes.available_permits() + 1 < SCRAPES
+    }
+
     /// A number for the items that there are now.
     pub(crate) fn layout(&self) -> u64 {
         self.reading().layout()

@@ -168,7 +168,8 @@ impl Answer {
     }
 }
 
-fn bytes(mut page: Page) -> Vec<u8> {
+/// All that is left of a body.
+pub(crate) fn bytes(mut page: Page) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut page).poll_frame(&mut context) {
