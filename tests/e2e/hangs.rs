@@ -10,7 +10,7 @@ use crate::support::{
     exporter::{Exporter, SOON},
     note, on_both_servers,
     page::Page,
-    servers::{self, Kind, Server},
+    servers::{self, Admin, Kind, Server},
 };
 
 on_both_servers!(
@@ -33,6 +33,18 @@ const CPU_BOUND_ON_MARIADB: &str = "select count(*) as n from seq_1_to_1000000 a
 const RECURSIVE: &str =
     "with recursive r (n) as (select 1 union all select n + 1 from r where n < 4000000000)";
 const DEEPER: &str = "/*+ SET_VAR(cte_max_recursion_depth = 4294967295) */";
+
+/// Waits so long for nothing: on `MariaDB` for a lock that its admin holds, since it ends sleepers of all sessions one after
+/// the other, at times not for seconds.
+async fn waits(server: &Server, admin: &mut Admin, lock: &str, seconds: u32) -> String {
+    match server.kind {
+        Kind::MariaDb => {
+            admin.run(&format!("do get_lock('{lock}', 0)")).await;
+            format!("get_lock('{lock}', {seconds})")
+        }
+        Kind::MySql => format!("sleep({seconds})"),
+    }
+}
 
 /// A query with a gauge of its own name, which counts its rows.
 fn query(name: &str, sql: &str, interval: &str) -> String {
@@ -58,8 +70,12 @@ fn kills(page: &Page, result: &str) -> u64 {
 async fn t11_a_query_that_hangs_is_gone_two_seconds_after_its_timeout(server: &Server) {
     let beside = Bystander::start().await;
     let account = Account::new(server, "hang").await;
+    let mut admin = server.admin().await;
     let sql = match server.kind {
-        Kind::MariaDb => vec!["select sleep(100) as n".to_owned(), CPU_BOUND_ON_MARIADB.to_owned()],
+        Kind::MariaDb => {
+            let waits = waits(server, &mut admin, &account.schema, 100).await;
+            vec![format!("select {waits} as n"), CPU_BOUND_ON_MARIADB.to_owned()]
+        }
         // The limit travels in the author's own hint of a leading SELECT, and in the session for any other word.
         Kind::MySql => vec![
             format!("select {DEEPER} n from ({RECURSIVE} select count(*) as n from r) t"),
@@ -234,12 +250,15 @@ async fn a_target_that_many_want_gets_no_more_connections_than_allowed(server: &
         config = config + &account.group(&group, &[&group]) + &format!("max_connections = {allowed}\n");
         accounts.push(account);
     }
+    let waits = waits(server, &mut admin, &accounts[0].schema, 60).await;
     for n in 0..6 {
-        config += &query(&format!("sleeps_{n}"), "select sleep(60) as n", "2s").replace(OF_ONE, OF_ALL);
+        let sql = format!("select {waits} as n");
+        config += &query(&format!("waits_{n}"), &sql, "2s").replace(OF_ONE, OF_ALL);
     }
     // MySQL ends these by KILL only, and the side connection for that counts too.
     let on_two = "groups = [\"g2\", \"g3\"]";
-    config += &query("shows", "show tables where sleep(60) = 0", "2s").replace(OF_ONE, on_two);
+    let sql = format!("show tables where {waits} = 0");
+    config += &query("shows", &sql, "2s").replace(OF_ONE, on_two);
     let exporter = Exporter::start(&config).await;
 
     let busy = exporter.wait_until("each target failed many times", SOON * 2, |page| {
