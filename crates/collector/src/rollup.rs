@@ -1,6 +1,6 @@
 //! What is counted of targets and groups: counters that runs add to.
 //!
-//! Label sets are encoded once, when a target or group appears; a scrape adds the numbers of that moment.
+//! A target's labels are encoded once, when it appears; a scrape adds the numbers of that moment where they have changed.
 
 mod groups;
 mod lines;

@@ -1,17 +1,8 @@
 //! The running exporter: built once, changed by reloads, taken down in order.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::pending,
-    path::Path,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, future::pending, path::Path, pin::pin, sync::Arc, time::Duration};
 
-use fleet_collector::{
-    Address, Arranged, Collector, Snapshot, Target, TlsMode, clock::since_epoch, mysql::MySql,
-};
+use fleet_collector::{Arranged, Collector, Snapshot, clock::since_epoch, mysql::MySql};
 use fleet_history::{Loaded, Loading, Overrides};
 use fleet_http::{HttpMetrics, Scope, Sources, State, Web};
 use fleet_scheduler::{Changes, Item, Limits, Scheduler, Timeline};
@@ -28,7 +19,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{Config, Given, Report, Store},
+    announce::{log_problems, not_reloaded, reloaded, say_hello, warn_of_unverified},
+    config::{Config, Given, Report},
     effective::Effective,
     history::{Keeper, LOAD_WITHIN},
     job::Job,
@@ -38,6 +30,7 @@ use crate::{
     open_files,
     plan::{Planner, STARTUP_SPREAD},
     reload::{Answer, Reader, Reloads, Unread},
+    signals::Signals,
     status::{Board, Facts},
     suspension::Suspension,
     web::{self, WebWatch},
@@ -48,9 +41,6 @@ pub(crate) const FAREWELL: Duration = Duration::from_millis(2500);
 
 /// How often age limits are enforced and idle connections looked at.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// Problems of one reading that go to the log; the answer to a request has all of them.
-const LOGGED_PROBLEMS: usize = 20;
 
 /// A running exporter.
 struct App {
@@ -445,43 +435,6 @@ async fn restore(keeper: Arc<Keeper>, loaded: Loaded) {
     let _ = spawn_blocking(move || keeper.restore(&loaded)).await;
 }
 
-/// What the answer to a request says of a reload.
-fn reloaded(changes: Changes, restart: &[String], problems: &Report) -> String {
-    let Changes { kept, started, stopped, changed } = changes;
-    let (started, stopped) = (started - changed, stopped - changed);
-    let done =
-        format!("reloaded: items started {started}, stopped {stopped}, changed {changed}, untouched {kept}");
-    let problems = (!problems.is_empty()).then(|| problems.to_string());
-    let lines: Vec<_> = std::iter::once(done).chain(restart.iter().cloned()).chain(problems).collect();
-    lines.join("\n")
-}
-
-/// Logs why the configuration was not taken, and gives the whole of it.
-fn not_reloaded(unread: &Unread) -> String {
-    const OLD: &str = "the configuration was not reloaded, the one before goes on";
-    match unread {
-        Unread::Wrong(report) => {
-            tracing::error!("{OLD}");
-            log_problems(report);
-            format!("{OLD}\n\n{report}")
-        }
-        Unread::Stuck(why) => {
-            tracing::error!("{OLD}: {why}");
-            format!("{OLD}: {why}")
-        }
-    }
-}
-
-fn log_problems(problems: &Report) {
-    for problem in problems.iter().take(LOGGED_PROBLEMS) {
-        tracing::warn!("{}", problem.one_line());
-    }
-    let more = problems.iter().count().saturating_sub(LOGGED_PROBLEMS);
-    if more > 0 {
-        tracing::warn!("and {more} more; --check shows all");
-    }
-}
-
 /// The queries that are no longer there.
 fn gone(before: &Config, now: &Config) -> Vec<Arc<str>> {
     let names = |config: &Config| -> BTreeSet<Arc<str>> {
@@ -521,82 +474,5 @@ async fn sweep(collector: Arc<Collector>, metrics: Arc<RunMetrics>) {
         ticks.tick().await;
         collector.sweep();
         metrics.news.tell(&collector.targets());
-    }
-}
-
-/// The first line of the log: what runs, and on what.
-fn say_hello(path: &Path, config: &Config, listener: &TcpListener, listen: &str) {
-    let address = listener.local_addr().map_or_else(|_| listen.to_owned(), |address| address.to_string());
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        config = %path.display(),
-        targets = config.targets.len(),
-        queries = config.queries.len(),
-        items = config.items.len(),
-        %address,
-        "fleet-query-exporter runs"
-    );
-}
-
-/// What a reader of the log should know about the way passwords go; once for each group.
-fn warn_of_unverified(config: &Config, before: Option<&Config>) {
-    let known = before.map(unverified).unwrap_or_default();
-    for (group, targets) in unverified(config) {
-        if !known.contains_key(group) {
-            tracing::warn!(
-                group,
-                targets,
-                "the password goes to an unverified server; set tls = {{ mode = \"verify_identity\", ca = … }}"
-            );
-        }
-    }
-}
-
-/// The targets of each group that nobody asks for a proof of identity.
-fn unverified(config: &Config) -> BTreeMap<&str, usize> {
-    let mut unverified = BTreeMap::new();
-    for target in config.targets.iter().chain(history_server(config)) {
-        if matches!(target.tls.mode, TlsMode::Preferred | TlsMode::Required) && !is_local(&target.address) {
-            *unverified.entry(&*target.group).or_default() += 1;
-        }
-    }
-    unverified
-}
-
-/// The server of the history's table, to which a password goes too.
-fn history_server(config: &Config) -> Option<&Arc<Target>> {
-    match &config.history.as_ref()?.store {
-        Store::Sqlite(_) => None,
-        Store::MySql(server) => Some(server),
-    }
-}
-
-fn is_local(address: &Address) -> bool {
-    match address {
-        Address::Socket(_) => true,
-        Address::Tcp { host, .. } => {
-            host.eq_ignore_ascii_case("localhost") || address.ip().is_some_and(|ip| ip.is_loopback())
-        }
-    }
-}
-
-/// The signals that end the process.
-pub(crate) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// From now on they no longer end it by themselves.
-    pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Waits for one, and gives its name.
-    pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The `fleet-query-exporter` binary: the command line, the logs, the exit code. No logic of its own.
 
+mod announce;
 mod app;
 mod cli;
 mod client;
@@ -17,6 +18,7 @@ mod plan;
 mod query;
 mod reload;
 mod reload_command;
+mod signals;
 mod status;
 mod suspension;
 mod trust;

@@ -28,6 +28,10 @@ impl OfGroup {
             kills: array::from_fn(|nth| group.kills[nth].load(Relaxed)),
         }
     }
+
+    fn labels(&self) -> String {
+        format!("group=\"{}\"", self.name)
+    }
 }
 
 impl Row for OfGroup {
@@ -47,7 +51,7 @@ const FAMILIES: [Column<OfGroup>; 2] = [
         kind: Kind::Counter,
         is_same: |a, b| a.failures == b.failures,
         write: |lines, group| {
-            let labels = format!("group=\"{}\"", group.name);
+            let labels = group.labels();
             for (reason, count) in Reason::ALL.iter().zip(group.failures) {
                 lines.add(&labels, &format!("reason=\"{reason}\""), count);
             }
@@ -59,7 +63,7 @@ const FAMILIES: [Column<OfGroup>; 2] = [
         kind: Kind::Counter,
         is_same: |a, b| a.kills == b.kills,
         write: |lines, group| {
-            let labels = format!("group=\"{}\"", group.name);
+            let labels = group.labels();
             for (result, count) in KillResult::ALL.iter().zip(group.kills) {
                 lines.add(&labels, &format!("result=\"{}\"", result.as_str()), count);
             }

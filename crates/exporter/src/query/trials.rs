@@ -15,10 +15,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use crate::{
-    app::{FAREWELL, Signals},
-    config::Candidate,
-};
+use crate::{app::FAREWELL, config::Candidate, signals::Signals};
 
 /// After this long somebody who looks at the terminal wants to know what is going on.
 const PATIENCE: Duration = Duration::from_secs(1);
